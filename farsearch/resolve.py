@@ -34,7 +34,7 @@ from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.custom import load_own
 from farsearch.tasks.description import OwnData, own_data
 from farsearch.tasks.encode import default_max_length
-from farsearch.tasks.imbalance import chosen_weights
+from farsearch.tasks.imbalance import check_smoothing, chosen_weights
 from farsearch.tasks.load import load_task
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
@@ -103,6 +103,7 @@ class Job:
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
             watched_rows=bench.watched_rows or None,
+            clips=job.clip_norm is not None,
             tables=shared_tables(config, bench.head),
         )
 
@@ -244,6 +245,7 @@ def _read(
         space = recorded.begun_with(space, before.with_fixed(_fixed(options)).for_model(layers, size), progress)
     space.distributions(layers)
     data = data or _official_data(options, recorded, progress)
+    check_smoothing(options.label_smoothing, data)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
     check_words(tokenizer, data.train.texts, source.name)

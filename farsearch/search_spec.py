@@ -93,6 +93,14 @@ class SearchSpec:
         "Stop a training after N evaluations, of ten in its FAR phase, without a better validation metric, and keep "
         "its best state.  [default: train to the end]", metavar="N", least=1, fingerprint="given",
     )  # fmt: skip
+    label_smoothing: float | None = _setting(
+        "Share of a class's target that is spread over all classes, for example 0.1.", metavar="X", kind="positive",
+        fingerprint="given",
+    )  # fmt: skip
+    clip_norm: float | None = _setting(
+        "Scale the gradients of a step in the FAR phase to at most this norm, for example 1.", metavar="X",
+        kind="positive", fingerprint="given",
+    )  # fmt: skip
     data_dir: Path | None = _setting(  # noqa: RUF009
         "Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
         kind="path",

@@ -16,6 +16,7 @@ from farsearch.formatting import (
     markdown_code,
     markdown_text,
     mean_frozen,
+    training_settings,
 )
 from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.tasks.spec import TaskSpec, study_task
@@ -95,8 +96,7 @@ def _rows(
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         *_cost_rows(trial, predicted),
         ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
-        *([("weights of the classes", job.class_weights)] if job.class_weights != "none" else []),
-        *([] if job.patience is None else [("early stopping", f"patience of {job.patience} evaluations")]),
+        *training_settings(job).items(),
         ("learning rate", f"{config.learning_rate:.3g}"),
         *([("frozen attention heads", f"{100 * config.frozen_head_share:.0f} %")] if config.frozen_heads else ()),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),

@@ -67,7 +67,11 @@ def phase_record(
         "learners": saved.learners,
         **({"heads": saved.heads} if saved.heads else {}),
         **({"class_weights": job.class_weights} if job.class_weights != "none" else {}),
-        **({} if job.patience is None else {"patience": job.patience}),
+        **{
+            name: value
+            for name in ("patience", "label_smoothing", "clip_norm")
+            if (value := getattr(job, name)) is not None
+        },
         "frozen_embeddings": config.frozen_embeddings,
         "frozen_attention_layers": config.frozen_attention_layers,
         "frozen_bottom_layers": config.frozen_bottom_layers,
@@ -108,16 +112,18 @@ def _predicted(
 
     def price(length: int, executed: StepPlan) -> Price:
         engines = {executed.engine: profile}
-        watched = None if job.patience is None else EVALUATED_ROWS
         return Pricer(
-            model, head, job.batch_size, length, profile, engines=engines, watched_rows=watched, tables=tables
-        ).price(config, executed)
+            model, head, job.batch_size, length, profile, engines=engines, tables=tables,
+            watched_rows=None if job.patience is None else EVALUATED_ROWS, clips=job.clip_norm is not None,
+        ).price(config, executed)  # fmt: skip
 
     process = profile.process_mib.value
     if plan.engine == "onnx":
         from farsearch.bundle.engine import peaks_of
 
-        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan, job.patience is not None)
+        peaks = peaks_of(
+            folder, job.batch_size, job.max_length, process, plan, job.patience is not None, job.clip_norm is not None
+        )
     else:
         peaks = _peaks(plan, job.batch_size, lambda executed: price(job.max_length, executed).peak_memory_mib)
     lengths = [*range(_LENGTHS, job.max_length, _LENGTHS), job.max_length]

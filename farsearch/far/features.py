@@ -26,13 +26,15 @@ class Features(NamedTuple):
     (number), a tuple of floats (1.0 for each label that the row has), a tuple of ints as long as the row (the tag of
     each token, or IGNORED), or a Span. ``segments`` are the token types, which of a pair of texts a token belongs to;
     None for models without token types, and for single texts. ``class_weights`` are those of the classes in the mean
-    loss; None for the same weight of all rows.
+    loss; None for the same weight of all rows. ``label_smoothing`` is the share of a class's target that is spread over
+    all classes (Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7).
     """
 
     input_ids: Sequence[Sequence[int]]
     targets: Sequence[Any]
     segments: Optional[Sequence[Sequence[int]]] = None
     class_weights: Optional[Tuple[float, ...]] = None
+    label_smoothing: float = 0.0
 
     @property
     def lengths(self) -> List[int]:
@@ -43,25 +45,26 @@ class Features(NamedTuple):
         """Return the given rows, in that order."""
         segments = None if self.segments is None else [self.segments[row] for row in rows]
         ids, targets = [self.input_ids[row] for row in rows], [self.targets[row] for row in rows]
-        return Features(ids, targets, segments, self.class_weights)
+        return self._replace(input_ids=ids, targets=targets, segments=segments)
 
 
 class Batch(NamedTuple):
     """Rows as tensors.
 
     ``inputs`` are a model's arguments, ``[rows, longest]`` and the targets. ``weights`` are those of the rows in the
-    mean loss: 1, that of the row's class, or the number of tokens with a tag. ``class_weights`` are as in ``Features``,
-    ``[classes]``.
+    mean loss: 1, that of the row's class, or the number of tokens with a tag. ``class_weights``, ``[classes]``, and
+    ``label_smoothing`` are as in ``Features``.
     """
 
     inputs: "Dict[str, Tensor]"
     weights: Tuple[float, ...]
     class_weights: "Optional[Tensor]" = None
+    label_smoothing: float = 0.0
 
     def part(self, rows: slice) -> "Batch":
         """Return a slice of the rows, with the padding of all."""
         inputs = {name: value[rows] for name, value in self.inputs.items()}
-        return Batch(inputs, self.weights[rows], self.class_weights)
+        return self._replace(inputs=inputs, weights=self.weights[rows])
 
 
 def batch_of(features: Features, pad_id: int, device: "Optional[torch.device]" = None, learn: bool = True) -> Batch:
@@ -79,6 +82,7 @@ def batch_of(features: Features, pad_id: int, device: "Optional[torch.device]" =
         {name: torch.tensor(value).to(device) for name, value in inputs.items()},
         weights,
         None if given is None else torch.tensor(given).to(device),
+        features.label_smoothing,
     )
 
 

@@ -14,6 +14,7 @@ from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loss import PLAIN, LossForm
 from farsearch.far.split_linear import SplitLinear
 from farsearch.files import save_tensors, write_json
 from farsearch.graph.builder import OPSET
@@ -76,18 +77,18 @@ class Compiled:
 
 
 def compile_step(
-    model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str], weighted: bool = False
+    model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str], form: LossForm = PLAIN
 ) -> Compiled:
     """Compile the training step and the prediction of a model that is reconfigured with ``engine_execution``.
 
     Args:
         names: tensors of the merged model that are saved, by transformers' names.
-        weighted: the classes have weights in the loss, which a board computes from its rows.
+        form: of the loss. Weights of the classes are an input, which a board computes from its rows.
 
     Raises:
         BadInput: for a model that can't be compiled.
     """
-    training, graphs = compile_training(model, layout, head, weighted)
+    training, graphs = compile_training(model, layout, head, form)
     prediction, _ = rewritten(trace_prediction(model, layout, head))
     predict = [_call(call) for call in calls_of(narrowed(prediction), graphs)]
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -103,7 +104,7 @@ def compile_step(
         "graphs": [f"graph-{number:02}.onnx" for number in range(len(graphs.models))],
         "batch": [
             {"name": name, "form": _BATCH.get(name, "targets")}
-            for name in [*head.batch(1, 2).inputs, *["class_weights"] * weighted]
+            for name in [*head.batch(1, 2).inputs, *["class_weights"] * form.weighted]
         ],
         **training,
         "frozen": [
@@ -118,7 +119,7 @@ def compile_step(
 
 
 def compile_training(
-    model: nn.Module, layout: ModelLayout, head: Head, weighted: bool = False
+    model: nn.Module, layout: ModelLayout, head: Head, form: LossForm = PLAIN
 ) -> tuple[dict[str, Any], Graphs]:
     """Compile the training step alone: the entries ``trained``, ``dropouts`` and ``step`` of a program, and its graphs.
 
@@ -126,7 +127,7 @@ def compile_training(
         BadInput: as ``compile_step``.
     """
     graphs = Graphs()
-    step, dropouts = rewritten(trace_step(model, layout, head, weighted))
+    step, dropouts = rewritten(trace_step(model, layout, head, form))
     calls, tables = calls_of(narrowed(step), graphs), _tables(step)
     trained = [(name, list(value.shape)) for name, value in model.named_parameters() if value.requires_grad]
     entries = {

@@ -25,7 +25,7 @@ from farsearch.errors import BadInput
 from farsearch.far.dropout import masks_from
 from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module
-from farsearch.far.loss import mean_loss
+from farsearch.far.loss import PLAIN, LossForm, mean_loss
 from farsearch.graph.operation import Operation, extent_of
 from farsearch.models.heads import Head
 
@@ -87,12 +87,12 @@ class _Masks:
         return cast("Tensor", _dropped(x, p, self._next - 1))
 
 
-def trace_step(model: nn.Module, layout: ModelLayout, head: Head, weighted: bool = False) -> Trace:
+def trace_step(model: nn.Module, layout: ModelLayout, head: Head, form: LossForm = PLAIN) -> Trace:
     """Trace the mean loss of a batch and the gradients of all parameters that require one.
 
     Args:
         model: reconfigured and frozen.
-        weighted: the classes have weights in the loss, which are an input ``class_weights``.
+        form: of the loss. Weights of the classes are an input ``class_weights``.
 
     Raises:
         BadInput: for a model whose operations depend on the sizes of a batch in other ways than by their shapes.
@@ -104,13 +104,13 @@ def trace_step(model: nn.Module, layout: ModelLayout, head: Head, weighted: bool
         weights = inputs.pop("class_weights", None)
         loss = mean_loss(
             lambda **arguments: functional_call(model, dict(state), kwargs=arguments),
-            Batch(_arguments(model, inputs), (), weights),
+            Batch(_arguments(model, inputs), (), weights, form.smoothing),
         )
         gradients = torch.autograd.grad(loss, [state[name] for name in trained])
         return {"loss": loss, **{f"gradient:{name}": each for name, each in zip(trained, gradients, strict=True)}}
 
     with _prepared(model, layout, training=True):
-        return _trace(step, model, head, targets=True, weighted=weighted)
+        return _trace(step, model, head, targets=True, weighted=form.weighted)
 
 
 def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:

@@ -165,17 +165,13 @@ def run_bundle(
     dev = None if options.dev is None else read_rows(options.dev, bundle.task, report=report)
     tokenizer = engine.tokenizer(bundle)
     rows = _encoded(bundle, tokenizer, train)
-    epochs = epochs_of(bundle, options)
+    epochs, patience = epochs_of(bundle, options), patience_of(bundle, options)
     micro_batch_size, predicted_mib = choose_micro_batch(bundle, options, engine.available_mib(), report)
     planned = bundle if options.plan is None else bundle._replace(phase=dict(bundle.phase, plan=options.plan))
     model = engine.load(planned, options.base, "start")
     _check_ids(bundle, model, rows.features)
-    features = rows.features
-    if "class_weights" in bundle.phase:  # those of the user's rows
-        features = with_balanced_classes(features, len(bundle.task.labels))
     work = partial_folder(out)
     os.makedirs(work, exist_ok=True)
-    watch = _watch(bundle, options, tokenizer, dev, report)
     savepoints = Savepoints(
         os.path.join(work, SAVEPOINT), run_identity(bundle, options, epochs), options.save_every_s, stopping
     )
@@ -186,8 +182,11 @@ def run_bundle(
             "{} can't be resumed with --micro-batch {}: its run has {} rows at once; leave the option out, or remove "
             "that folder to start again".format(work, size, rows_at_once or bundle.phase["batch_size"])
         )
-    size = rows_at_once
-    log, process = _train(planned, model, features, epochs, size, on_step, savepoints, watch, report)
+    watch = None if dev is None or patience is None else _watch(bundle, model, tokenizer, dev, patience)
+    if watch is None and "patience" in bundle.phase:
+        report("without --dev there is no best state to keep: the phase runs to its end")
+    learnt = _with_loss(bundle, rows.features)
+    log, process = _train(planned, model, learnt, epochs, rows_at_once, on_step, savepoints, watch, report)
     peak = model.peak_mib()
     predicted, metric = None, None
     if dev is not None:
@@ -261,17 +260,18 @@ def _score(task: Task, predicted: Sequence[Any], answers: Sequence[Any]) -> floa
     return score(task.metric, evidence(task.metric, predicted, answers, task.labels, task.positive_id)).value
 
 
-def _watch(
-    bundle: BundleFiles, options: Options, tokenizer: Any, dev: Optional[Rows], report: Report
-) -> Optional[Watch]:
+def _with_loss(bundle: BundleFiles, features: Features) -> Features:
+    """Rows to train on with the bundle's loss, whose weights of the classes are those of these rows."""
+    if "class_weights" in bundle.phase:
+        features = with_balanced_classes(features, len(bundle.task.labels))
+    return features._replace(label_smoothing=bundle.phase.get("label_smoothing", 0.0))
+
+
+def _watch(bundle: BundleFiles, model: Model, tokenizer: Any, dev: Rows, patience: int) -> Watch:
     """How the phase is evaluated on its way: on rows of the development file, spread over it."""
-    patience = patience_of(bundle, options)
-    if patience is None or dev is None:
-        if "patience" in bundle.phase:
-            report("without --dev there is no best state to keep: the phase runs to its end")
-        return None
     each = -(-len(dev.texts) // EVALUATED_ROWS)
     rows = _encoded(bundle, tokenizer, Rows(dev.texts[::each], dev.answers[::each]))
+    _check_ids(bundle, model, rows.features)
     return Watch(patience, rows.features, lambda logits: _score(bundle.task, predictions(rows, logits), rows.answers))
 
 

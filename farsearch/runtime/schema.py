@@ -36,8 +36,8 @@ _PHASE = {
     "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
 }  # fmt: skip
 
-_OPTIONAL = {"heads", "class_weights", "patience"}
-"""Keys of bundles whose trial has split attentions, weights of the classes in its loss, or early stopping."""
+_OPTIONAL = {"heads", "class_weights", "patience", "label_smoothing", "clip_norm"}
+"""Keys of bundles whose trial has split attentions, another loss than the model's own, early stopping, or clipping."""
 
 _PLAN = {
     "optimizer", "micro_batch_size", "feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype",
@@ -79,8 +79,13 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
         _whole(phase["patience"], "patience", 1, 1000)
     if "class_weights" in phase:
         _choice(phase["class_weights"], "class_weights", ("balanced",))
-        if phase["task"]["kind"] != "classification":
-            raise ValueError("class_weights are for a task of one class per row, not {}".format(phase["task"]["kind"]))
+    if "label_smoothing" in phase:
+        _number(phase["label_smoothing"], "label_smoothing", above=0.0, most=1.0)
+    for name in ("class_weights", "label_smoothing"):
+        if name in phase and phase["task"]["kind"] != "classification":
+            raise ValueError("{} is for a task of one class per row, not {}".format(name, phase["task"]["kind"]))
+    if "clip_norm" in phase:
+        _number(phase["clip_norm"], "clip_norm", above=0.0, most=_MOST_NUMBER)
     _tokenizer(phase["tokenizer"])
     _predicted(phase["predicted"])
     _weights(phase["weights"], checksums)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from farsearch.errors import BadInput
 from farsearch.tasks.data import Kind, TaskData
 
-__all__ = ["chosen_weights", "imbalance"]
+__all__ = ["check_smoothing", "chosen_weights", "imbalance"]
 
 _SHARE = 0.2
 """Rows of the rarest class for each of the commonest, below which classes are unequal."""
@@ -28,6 +28,19 @@ def imbalance(answers: Sequence[Any], kind: Kind) -> tuple[int, int] | None:
     counts = Counter(answers).values()
     rarest, commonest = min(counts), max(counts)
     return (rarest, commonest) if rarest < _SHARE * commonest else None
+
+
+def check_smoothing(smoothing: float | None, data: TaskData) -> None:
+    """Raise for smoothed labels of a task without one class per row.
+
+    Raises:
+        BadInput: naming the kind.
+    """
+    if smoothing is not None and data.spec.kind != "classification":
+        raise BadInput(
+            f"`label_smoothing` is {smoothing:g} and the task is {data.spec.kind}; rows need one class each: leave it "
+            "out"
+        )
 
 
 def chosen_weights(chosen: Literal["balanced", "none"] | None, data: TaskData) -> Literal["balanced", "none"]:

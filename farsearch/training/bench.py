@@ -61,7 +61,7 @@ class Bench:
         self.job, self.source, self.data = job, source, data
         self.tokenizer = load_tokenizer(source, data.spec.kind)
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
-        self.batching = Batching(job.batch_size, self.pad_id, job.seed)
+        self.batching = Batching(job.batch_size, self.pad_id, job.seed, job.clip_norm)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task = data.spec.task
         self.head = head_for(self.task, load_config(source))
@@ -76,6 +76,9 @@ class Bench:
         if job.class_weights == "balanced":
             weighted = with_balanced_classes(self.train_rows.features, self.head.outputs)
             self.train_rows = self.train_rows._replace(features=weighted)
+        if job.label_smoothing is not None:
+            smoothed = self.train_rows.features._replace(label_smoothing=job.label_smoothing)
+            self.train_rows = self.train_rows._replace(features=smoothed)
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
         self._watch = None if job.patience is None else self._watching(job.patience, data.train.take(split.watched))

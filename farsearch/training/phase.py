@@ -42,11 +42,13 @@ class Batching:
     Attributes:
         pad_id: the token that fills a batch's shorter rows.
         seed: of the order of the rows, and of dropout.
+        clip_norm: as in ``far.loop.train_step``.
     """
 
     batch_size: int
     pad_id: int
     seed: int
+    clip_norm: float | None = None
 
 
 def far_phase(
@@ -120,7 +122,7 @@ def fine_tune(
         with training_errors(), suppress(EarlyStop):
             train(
                 model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), batching.pad_id,
-                batching.seed, plan.micro_batch_size, record,
+                batching.seed, plan.micro_batch_size, record, clip_norm=batching.clip_norm,
             )  # fmt: skip
         if best is not None:
             best.restore()

@@ -1,4 +1,4 @@
-"""A bundle with balanced weights of the classes, on each engine."""
+"""A bundle with weights of the classes, smoothed labels and clipped gradients, on each engine."""
 
 from __future__ import annotations
 
@@ -51,3 +51,22 @@ def test_a_program_without_the_weights_of_its_record_is_refused(tmp_path: Path) 
     (bundle / "far.json").write_text(text.replace('"phase": {', '"phase": {"class_weights": "balanced", '))
     with pytest.raises(BundleProblem, match="lacks class_weights"):
         open_bundle(str(sign(bundle)))
+
+
+@pytest.mark.parametrize("micro_batch_size", [None, 3])
+def test_both_engines_learn_the_same_with_all_settings_of_the_loss(
+    micro_batch_size: int | None, tmp_path: Path
+) -> None:
+    """Weighted, smoothed and clipped, without dropout; a norm that no gradient has changes nothing."""
+    path, losses = write_unequal(tmp_path / "mine.tsv"), {}
+    for engine, norm in (("torch", 0.05), ("onnx", 0.05), ("onnx", 1e6), ("torch", 1e6)):
+        folder = tmp_path / f"{engine}-{norm}"
+        bundle = make_bundle(folder, engine, weighted=True, smoothing=0.1, clip_norm=norm)
+        files = open_bundle(str(bundle))
+        options = Options(str(path), str(folder / "out"), epochs=2.0, micro_batch_size=micro_batch_size)
+        losses[engine, norm] = run_bundle(
+            load_engine(files), files, options, lambda _: None, lambda *_: None
+        ).log.losses
+    for norm in (0.05, 1e6):
+        assert losses["torch", norm] == pytest.approx(losses["onnx", norm], abs=2e-3)
+    assert losses["torch", 0.05][0] == losses["torch", 1e6][0]

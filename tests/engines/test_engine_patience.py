@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from safetensors.numpy import load_file
 
 from farsearch.runtime.bundle_files import BundleProblem, open_bundle
 from farsearch.runtime.job import Interrupted
-from tests.engines.bundles import ENGINES, TASK, make_bundle, sign, write_rows
+from tests.engines.bundles import ENGINES, TASK, make_bundle, write_rows
 from tests.engines.test_engine_contract import after, assert_same_weights, run
 
 
@@ -68,11 +67,7 @@ def test_evaluations_change_no_step(bundle: Path, rows: Path, tmp_path: Path) ->
 
 def test_patience_of_the_bundle_needs_rows_to_measure_on(rows: Path, riddle: Path, tmp_path: Path) -> None:
     """Without them a phase runs to its end, and patience that is asked for is refused."""
-    bundle = make_bundle(tmp_path, "torch")
-    manifest = json.loads((bundle / "far.json").read_text())
-    manifest["phase"]["patience"] = 2
-    (bundle / "far.json").write_text(json.dumps(manifest))
-    sign(bundle)
+    bundle = make_bundle(tmp_path, "torch", patience=2)
     assert open_bundle(str(bundle)).phase["patience"] == 2
     assert run(bundle, rows, tmp_path / "watched", dev=str(riddle)).log.done == 5
     log = run(bundle, rows, tmp_path / "whole").log

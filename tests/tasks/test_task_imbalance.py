@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def resolve(train: Path, model: Path, store: Store, notes: list[str] | None = No
 @given(st.lists(st.integers(0, 4), min_size=1).filter(lambda targets: set(targets) == set(range(max(targets) + 1))))
 def test_balanced_weights_are_those_of_scikit_learn(targets: list[int]) -> None:
     classes = max(targets) + 1
-    expected = compute_class_weight("balanced", classes=list(range(classes)), y=targets)
+    expected = compute_class_weight("balanced", classes=np.arange(classes), y=np.array(targets))
     assert balanced_weights(targets, classes) == pytest.approx(expected.tolist())
 
 
@@ -87,6 +88,8 @@ def test_weights_of_classes_are_for_one_class_per_row(tiny_bert: Path, tmp_path:
     path.write_text("text,label\n" + "".join(f"text{i} number{i},{i / 7:.3f}\n" for i in range(60)))
     with pytest.raises(BadInput, match=r"`class_weights` is 'balanced' and the task is regression"):
         resolve(path, tiny_bert, Store(tmp_path), class_weights="balanced")
+    with pytest.raises(BadInput, match=r"`label_smoothing` is 0.1 and the task is regression"):
+        resolve(path, tiny_bert, Store(tmp_path), label_smoothing=0.1)
     settings = resolve(path, tiny_bert, Store(tmp_path)).settings
     assert dataclasses.asdict(settings.job)["class_weights"] == "none"
     assert "class_weights" not in settings.job.to_dict()

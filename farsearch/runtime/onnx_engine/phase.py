@@ -15,7 +15,7 @@ from ..program_file import Program
 from ..recorder import NO_SAVEPOINTS, Recorder, Savepoints, resumed_best, resumed_steps
 from .batches import Batch, make_batch
 from .dropout import draw_mask
-from .optimizer import ArrayOptimizer, accumulate
+from .optimizer import ArrayOptimizer, accumulate, clip
 from .program import Runner
 from .savepoint import read_savepoint, write_savepoint
 
@@ -23,7 +23,7 @@ __all__ = ["Settings", "predict", "train_phase", "train_step"]
 
 
 class Settings(NamedTuple):
-    """Settings of a phase, as far.json has them."""
+    """Settings of a phase, as far.json has them; without ``clip_norm`` gradients are not scaled."""
 
     optimizer: str
     learning_rate: float
@@ -31,26 +31,28 @@ class Settings(NamedTuple):
     batch_size: int
     pad_id: int
     seed: int
+    clip_norm: Optional[float] = None
 
 
 def train_step(
     program: Program, runner: Runner, optimizer: ArrayOptimizer, batch: Batch, step: int, rate: float, seed: int,
-    micro_batch_size: Optional[int] = None,
+    micro_batch_size: Optional[int] = None, clip_norm: Optional[float] = None,
 ) -> float:  # fmt: skip
     """Run one optimizer step on one batch; return its mean loss.
 
     Without micro-batches each tensor is stepped as soon as its gradient exists; otherwise the gradients of parts of
-    the rows are added up first.
+    the rows are added up first. So they are, of a single part, where their norm is clipped.
 
     Args:
         step: number of the step, counted from 0; it determines the dropout, with the seed.
+        clip_norm: as in far/loop.py's ``train_step``.
 
     Raises:
         MemoryError, ValueError: as ``Runner.step``.
     """
     parts = batch.parts(micro_batch_size or len(batch.weights))
     assert parts, "no row of the batch has a target"
-    if len(parts) == 1:
+    if len(parts) == 1 and clip_norm is None:
         return runner.step(
             parts[0].inputs, _Masks(program, seed, step, 0).draw,
             lambda name, gradient: optimizer.step(name, gradient, step, rate),
@@ -66,6 +68,8 @@ def train_step(
             accumulate(totals[name], gradient, share)
 
         loss += share * runner.step(part.inputs, _Masks(program, seed, step, number).draw, add)
+    if clip_norm is not None:
+        clip(totals, clip_norm)
     for name in list(totals):
         optimizer.step(name, totals.pop(name), step, rate)
     return loss
@@ -118,7 +122,9 @@ def train_phase(
     with suppress(EarlyStop):
         for step, rows in enumerate(batches[first:], first):
             batch = make_batch(program, features.take(rows), settings.pad_id)
-            loss = train_step(program, runner, optimizer, batch, step, rate(step), settings.seed, micro_batch_size)
+            loss = train_step(
+                program, runner, optimizer, batch, step, rate(step), settings.seed, micro_batch_size, settings.clip_norm
+            )
             if not math.isfinite(loss):
                 raise FloatingPointError("the loss of step {} is {}".format(step, loss))
             recorder.record(step, loss)

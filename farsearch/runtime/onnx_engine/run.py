@@ -68,7 +68,7 @@ class CompiledModel(Model):
         phase = self._bundle.phase
         settings = Settings(
             phase["plan"]["optimizer"], phase["learning_rate"], epochs, phase["batch_size"],
-            phase["tokenizer"]["pad_id"], phase["seed"],
+            phase["tokenizer"]["pad_id"], phase["seed"], phase.get("clip_norm"),
         )  # fmt: skip
         with self._problems("can't make a step"):
             process = self._process_mib(features)

@@ -20,15 +20,18 @@ from ..recorder import NO_SAVEPOINTS, Recorder, Savepoints, resumed_best, resume
 __all__ = ["best_state", "make_phase_optimizer", "train_phase"]
 
 
-def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, micro_batch_size: Optional[int]) -> Optimizer:
+def make_phase_optimizer(plan: Dict[str, Any], model: nn.Module, at_end: bool) -> Optimizer:
     """Return the optimizer of a step plan, restricted to what this torch supports.
 
     Neither kernels nor the moment of a step change the result.
+
+    Args:
+        at_end: all gradients are needed at once: they add up over micro-batches, or their norm is clipped.
     """
     kernel = plan["optimizer_kernel"]
     if (kernel == "fused" and not has_fused()) or kernel not in inspect.signature(torch.optim.AdamW).parameters:
         kernel = "loop"
-    if plan["optimizer_step"] == "backward" and has_backward_hooks() and micro_batch_size is None:
+    if plan["optimizer_step"] == "backward" and has_backward_hooks() and not at_end:
         return BackwardOptimizer(plan["optimizer"], model, kernel=kernel)
     return make_optimizer(plan["optimizer"], model, kernel=kernel)
 
@@ -66,12 +69,14 @@ def train_phase(
     on_step: Optional[OnStep] = None,
     savepoints: Savepoints = NO_SAVEPOINTS,
     watch: Optional[Watch] = None,
+    clip_norm: Optional[float] = None,
 ) -> PhaseLog:
     """Train a reconfigured model in place, from its savepoint if there is one.
 
     Args:
         plan: a step plan as JSON types, of which the optimizer's part is used.
         watch: stops a phase that no longer improves, and leaves the model in its best state; None for the last one.
+        clip_norm: as in ``far.loop.train_step``.
 
     Raises:
         Interrupted: when ``savepoints.stopping`` returned true.
@@ -80,7 +85,7 @@ def train_phase(
         OSError: when the disk refuses.
     """
     batches = phase_batches(features.lengths, batch_size, epochs, seed)
-    optimizer = make_phase_optimizer(plan, model, micro_batch_size)
+    optimizer = make_phase_optimizer(plan, model, micro_batch_size is not None or clip_norm is not None)
     best = best_state(watch, model, len(batches), pad_id, micro_batch_size or batch_size)
 
     def write(path: str, texts: Dict[str, str]) -> None:
@@ -92,7 +97,7 @@ def train_phase(
         with suppress(EarlyStop):
             train(
                 model, features, batches[first:], optimizer, linear_rate(learning_rate, len(batches)), pad_id, seed,
-                micro_batch_size, recorder.record, first,
+                micro_batch_size, recorder.record, first, clip_norm,
             )  # fmt: skip
         return recorder.end()
     finally:

@@ -49,6 +49,7 @@ class TorchModel(Model):
             log = train_phase(
                 model, phase["plan"], features, phase["learning_rate"], epochs, phase["batch_size"],
                 phase["tokenizer"]["pad_id"], phase["seed"], micro_batch_size, on_step, savepoints, watch,
+                phase.get("clip_norm"),
             )  # fmt: skip
             return log, process
         finally:
