@@ -39,12 +39,15 @@ __all__ = ["main"]
 _TABLE = Path(__file__).parent / "imbalance" / "patience.jsonl"
 _METHODS = ("far10", "full")
 _PATIENCE = (1, 2, 3, 4)
+_TRAINED = 2048
+"""Rows to train on."""
 
 
 def _job(data_dir: Path | None, seed: int, folder: Path) -> Job:
     spec = SearchSpec(
-        device="raspberry-pi-4", task="cola", model="minilm", data_dir=data_dir and data_dir / "CoLA", seed=seed
-    )
+        device="raspberry-pi-4", task="cola", model="minilm", data_dir=data_dir and data_dir / "CoLA", seed=seed,
+        train_samples=_TRAINED,
+    )  # fmt: skip
     return resolve_job(spec, Store(folder), lambda text: click.echo(text, err=True))
 
 
