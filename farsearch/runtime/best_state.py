@@ -101,7 +101,10 @@ class BestState:
         Raises:
             ValueError: if they are damaged, or of another model.
         """
-        metric, misses, step = json.loads(text)
+        values = json.loads(text)
+        if not isinstance(values, list) or len(values) != 3:
+            raise ValueError("its best state is {!r}".format(text[:40]))
+        metric, misses, step = values
         shapes = {name: tuple(value.shape) for name, value in tensors.items()}
         if step and shapes != {name: tuple(value.shape) for name, value in self._trained.items()}:
             raise ValueError("its best state is of other tensors")

@@ -60,7 +60,7 @@ def resumed_best(best: Optional[BestState], path: str, tensors: Mapping[str, Any
         ValueError: if it is damaged, or of another run.
     """
     if best is not None:
-        best.resume(metadata(path)["best"], tensors)
+        best.resume(metadata(path).get("best", ""), tensors)
 
 
 def resumed_rows(savepoints: Savepoints, size: Optional[int]) -> Optional[int]:
