@@ -117,7 +117,13 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
 
 
 def peaks_of(
-    folder: Path, batch_size: int, length: int, process_mib: float, plan: StepPlan, keeps_best: bool, clips: bool
+    folder: Path,
+    batch_size: int,
+    length: int,
+    process_mib: float,
+    plan: StepPlan,
+    keeps_best: bool = False,
+    clips: bool = False,
 ) -> list[tuple[int | None, float]]:
     """Return the predicted peak in MiB of a plan, and of smaller micro-batches as long as they lower it.
 

@@ -257,8 +257,8 @@ class Pricer:
         return _Tensors(memory, total, total * (1 + self.profile.held_share))
 
     def _beside_steps(
-        self, plan: StepPlan, tensors: _Tensors, time: Mapping[str, Array], epochs: Sequence[Epochs], elements: Array
-    ) -> tuple[_Tensors, Mapping[str, Array]]:
+        self, plan: StepPlan, tensors: _Tensors, time: dict[str, Array], epochs: Sequence[Epochs], elements: Array
+    ) -> tuple[_Tensors, dict[str, Array]]:
         """Return memory and time with the best state, the evaluations and the clipping of a phase."""
         if self.clips:
             steps = np.array([sum(self._steps(each).values()) for each in epochs])
