@@ -28,11 +28,25 @@ class Split:
 
     Attributes:
         watched: rows by which early stopping decides where there are no validation rows.
+        withheld: neither, for they share a text with a validation row; in the order of the file.
     """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
+    withheld: tuple[int, ...] = ()
     watched: tuple[int, ...] = ()
+
+    def final(self, rows: int) -> tuple[int, ...]:
+        """Return the rows of a final model: training and validation rows together.
+
+        Withheld rows are among them unless the training rows are a sample, which leaves further rows unused.
+
+        Args:
+            rows: number of rows of the training file.
+        """
+        held_out = (*self.validation, *self.withheld)
+        sampled = len(self.train) + len(held_out) < rows
+        return (*self.train, *(self.validation if sampled else held_out))
 
 
 def _compared(examples: Examples, kind: Kind) -> list[tuple[Words, ...]]:
@@ -116,7 +130,8 @@ def split_examples(
     # no remaining row contains a validation text, which is part of no other text or whose containers are withheld
     pool = [row for row in range(len(examples)) if row not in drawn.withheld]
     train = draw_order(pool, strata, f"train {seed}", first=set(maximal))[:train_samples]
-    return Split(tuple(train), tuple(drawn.validation))
+    withheld = drawn.withheld.difference(drawn.validation)
+    return Split(tuple(train), tuple(drawn.validation), tuple(sorted(withheld)))
 
 
 def _split_sharing(

@@ -81,7 +81,8 @@ class Bench:
             self.train_rows = self.train_rows._replace(features=smoothed)
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
-        self._watch = None if job.patience is None else self._watching(job.patience, data.train.take(split.watched))
+        watched = split.validation or split.watched  # none in a final model, which is trained to its end
+        self._watch = self._watching(job.patience, data.train.take(split.watched)) if job.patience and watched else None
         self.more_dev_rows = {name: self._encode(part) for name, part in data.more_dev.items()}
         self.primings = PrimingCache(
             cache / "priming",
