@@ -268,9 +268,7 @@ def _read(
         max_length=max_length,
         priming=_priming(options),
         positive=data.spec.positive,
-        class_weights=chosen_weights(
-            options.class_weights or (None if recorded is None else recorded.class_weights), data
-        ),
+        class_weights=chosen_weights(options.class_weights, recorded.class_weights if recorded else None, data),
         **options.given(JobSpec),
     )
     engine = options.engine or _usual_engine(profile, recorded)

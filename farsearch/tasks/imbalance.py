@@ -43,13 +43,15 @@ def check_smoothing(smoothing: float | None, data: TaskData) -> None:
         )
 
 
-def chosen_weights(chosen: Literal["balanced", "none"] | None, data: TaskData) -> Literal["balanced", "none"]:
-    """Return the weights of the classes in the loss: those chosen, else balanced ones for unequal classes.
+def chosen_weights(
+    asked: Literal["balanced", "none"] | None, recorded: Literal["balanced", "none"] | None, data: TaskData
+) -> Literal["balanced", "none"]:
+    """Return the weights of the classes in the loss: those asked for, the study's, or balanced for unequal classes.
 
     Raises:
         BadInput: for balanced weights of a task without one class per row.
     """
-    kind = data.spec.kind
+    kind, chosen = data.spec.kind, asked or recorded
     if chosen == "balanced" and kind != "classification":
         raise BadInput(f"`class_weights` is 'balanced' and the task is {kind}; rows need one class each: leave it out")
     return chosen or ("none" if imbalance(data.train.answers, kind) is None else "balanced")
