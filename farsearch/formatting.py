@@ -17,6 +17,7 @@ from farsearch.records import (
     AnyTrial,
     CompleteTrial,
     FarConfig,
+    JobSpec,
     StudySnapshot,
     UnpricedTrial,
     constant_answer,
@@ -50,6 +51,7 @@ __all__ = [
     "metric_title",
     "metric_words",
     "operation_title",
+    "training_settings",
     "trial_rows",
 ]
 
@@ -110,6 +112,17 @@ def constant_words(metric_name: str, meta: Mapping[str, Any]) -> str:
     ]
     answer = shown_text(next(iter(answers.values()))["answer"]) if answers else ""
     return f"a constant answer ({answer}) scores {', '.join(parts)}" if parts else ""
+
+
+def training_settings(job: JobSpec) -> dict[str, str]:
+    """Return how a study's trainings differ from ordinary ones, by title: loss, gradients, and their end."""
+    settings = {
+        "class weights": "" if job.class_weights == "none" else job.class_weights,
+        "label smoothing": "" if job.label_smoothing is None else f"{job.label_smoothing:g}",
+        "norm of gradients": "" if job.clip_norm is None else f"at most {job.clip_norm:g}",
+        "early stopping": "" if job.patience is None else f"after {job.patience} evaluations without a better metric",
+    }
+    return {title: text for title, text in settings.items() if text}
 
 
 def metric_words(metric_name: str) -> str:

@@ -8,7 +8,7 @@ from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout
 from farsearch.records import Engine, StepPlan
 
-__all__ = ["RECOMPUTE", "STORE", "executable", "execution_of", "for_engine"]
+__all__ = ["RECOMPUTE", "STORE", "executable", "execution_of", "for_engine", "stepped_at_end"]
 
 STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
@@ -51,3 +51,8 @@ def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:
         frozen_dtype="float16" if plan.frozen_dtype == "float16" else "float32",
     )  # fmt: skip
     return executable(compiled, layout)
+
+
+def stepped_at_end(plan: StepPlan) -> StepPlan:
+    """Return the plan with all gradients held until the end of the backward pass, as clipping their norm needs it."""
+    return dataclasses.replace(plan, optimizer_step="end")

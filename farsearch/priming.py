@@ -40,6 +40,9 @@ State = dict[str, Tensor]
 _SCORES = ("scores", "first_half", "second_half")
 """Tensors of each feed-forward block in a priming's file."""
 
+_NOT_PRIMED = ("positive", "patience", "clip_norm")
+"""Settings of a job that do not change its primings."""
+
 _VERSION = 4
 """Version of primings and their files. It rises when an older file must not be read."""
 
@@ -98,10 +101,10 @@ class PrimingCache:
         self.rows, self.pad_id = rows, pad_id
         self.micro_batch_size, self.bound_mib = micro_batch_size, bound_mib
         # the identity of the texts does not include the tokenizer, which depends on the model's folder and a library
-        encoded = hashlib.sha256(json.dumps([rows, pad_id]).encode()).hexdigest()
+        # nor do weights of classes add to it: they follow from the rows and the job
+        encoded = hashlib.sha256(json.dumps([rows[:3], pad_id]).encode()).hexdigest()
         more = {"rows": encoded, "torch": torch.__version__, "micro": micro_batch_size, "version": _VERSION}
-        # the class that F1 scores changes no training
-        identity = {name: value for name, value in job.to_dict().items() if name != "positive"}
+        identity = {name: value for name, value in job.to_dict().items() if name not in _NOT_PRIMED}
         self._identity = {**identity, **more}
         self.root = folder
         self.folder = folder / hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()[:16]

@@ -34,6 +34,7 @@ from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.custom import load_own
 from farsearch.tasks.description import OwnData, own_data
 from farsearch.tasks.encode import default_max_length
+from farsearch.tasks.imbalance import check_smoothing, chosen_weights
 from farsearch.tasks.load import load_task
 from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
@@ -110,6 +111,8 @@ class Job:
             max_time_s=settings.max_time_s,
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
+            watched_rows=bench.watched_rows or None,
+            clips=job.clip_norm is not None,
             tables=shared_tables(config, bench.head),
             traces=bench.cache / "traces",
         )  # fmt: skip
@@ -136,8 +139,7 @@ def resolve_job(options: SearchSpec, store: Store, progress: Callable[[str], Non
             return None
         about = store.load(name).user_attrs
         settings = StudySettings.from_dict(about["settings"])
-        job, commit = settings.job, about["meta"].get("data_commit")
-        return Recorded(name, job.weights, commit, job.positive, settings.space, settings.engine)
+        return Recorded.of(name, settings, about["meta"], settings.engine)
 
     return _resolve(options, space, store, progress, recorded)
 
@@ -201,11 +203,9 @@ def rejoin_job(
     )
     # from the study's settings: the space's file may have changed, or be on another host
     space = Space.from_settings(settings.space)
-    job = settings.job
 
     def recorded(_source: ModelSource, _task: str, device: str) -> Recorded:
-        engine = settings.engine if device == settings.device else None
-        return Recorded(study, job.weights, meta.get("data_commit"), job.positive, settings.space, engine)
+        return Recorded.of(study, settings, meta, settings.engine if device == settings.device else None)
 
     return _resolve(options, space, store, progress, recorded)
 
@@ -229,8 +229,8 @@ def _resolve(
     source = resolve_model(name, options.allow_pickle, options.revision, progress)
     shipped = None if options.device == LOCAL else find_profile(options.device, store.home, progress)
     recorded = recorded_of(source, _task(options), LOCAL if shipped is None else shipped.name)
-    if recorded is not None and data is not None and not (options.own or {}).get("positive"):
-        data = recorded.task(data, progress)
+    if recorded is not None and data is not None:
+        data = recorded.task(data, options.own or {}, progress)
     if recorded is not None and options.revision is None and not source.local:
         source = dataclasses.replace(source, revision=recorded.model(source))
     with nullcontext() if recorded is None or options.revision is not None else recorded.errors():
@@ -255,6 +255,7 @@ def _read(
         space = recorded.begun_with(space, before.with_fixed(_fixed(options)).for_model(layers, size), progress)
     space.distributions(layers)
     data = data or _official_data(options, recorded, progress)
+    check_smoothing(options.label_smoothing, data)
     split = _split(data, options)
     tokenizer = load_tokenizer(source, data.spec.kind)
     check_words(tokenizer, data.train.texts, source.name)
@@ -271,6 +272,7 @@ def _read(
         max_length=max_length,
         priming=_priming(options),
         positive=data.spec.positive,
+        class_weights=chosen_weights(options.class_weights, recorded.class_weights if recorded else None, data),
         **options.given(JobSpec),
     )
     engine = options.engine or _usual_engine(profile, recorded)

@@ -84,6 +84,23 @@ class SearchSpec:
     keep_head: bool = _setting(
         "Keep the head that the checkpoint brings, where its labels are the task's.", False, fingerprint="given"
     )
+    class_weights: Literal["balanced", "none"] | None = _setting(
+        "Weights of the classes in the loss: balanced, by which a rare class counts as much as a common one, or none.  "
+        "[default: balanced where the rarest has under a fifth of the commonest's rows]", choices=("balanced", "none"),
+        fingerprint="resolved",
+    )  # fmt: skip
+    patience: int | None = _setting(
+        "Stop a training after N evaluations, of ten in its FAR phase, without a better validation metric, and keep "
+        "its best state.  [default: train to the end]", metavar="N", least=1, fingerprint="given",
+    )  # fmt: skip
+    label_smoothing: float | None = _setting(
+        "Share of a class's target that is spread over all classes, for example 0.1.", metavar="X", kind="positive",
+        fingerprint="given",
+    )  # fmt: skip
+    clip_norm: float | None = _setting(
+        "Scale the gradients of a step in the FAR phase to at most this norm, for example 1.", metavar="X",
+        kind="positive", fingerprint="given",
+    )  # fmt: skip
     data_dir: Path | None = _setting(  # noqa: RUF009
         "Folder with the task's files as GLUE or SQuAD has them, or with your own.  [default: from the hub]",
         kind="path",

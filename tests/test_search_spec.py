@@ -69,10 +69,12 @@ def test_recorded_names_are_pinned() -> None:
     assert set(RECORDED) == {
         "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
         "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
-        "keep_head", "own", "engine",
+        "keep_head", "own", "engine", "class_weights", "patience", "label_smoothing", "clip_norm",
     }  # fmt: skip
     spec = SearchSpec(device="jetson-nano", seed=3, plan="memory", max_time_s=9.0, keep_head=True)
-    assert spec.given(JobSpec) == {"keep_head": True, "seed": 3}
+    assert spec.given(JobSpec) == {
+        "keep_head": True, "patience": None, "label_smoothing": None, "clip_norm": None, "seed": 3,
+    }  # fmt: skip
     assert spec.given(StudySettings) == {
         "max_memory_mib": None, "max_time_s": 9.0, "device_samples": None, "prime_on": "host", "plan": "memory",
     }  # fmt: skip

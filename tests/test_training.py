@@ -335,6 +335,24 @@ def test_curve_covers_all_steps(bert_bench: Bench) -> None:
     assert [point.loss for point in outcome.curve] == pytest.approx(means)
 
 
+def test_a_trial_stops_early_in_its_best_state(tiny_bert: Path, tmp_path: Path) -> None:
+    """Evaluated after each tenth; the model after the phase has the highest metric of all that were seen."""
+    bench = make_bench(tiny_bert, tmp_path, patience=1)
+    assert bench.watched_rows == len(bench.validation_rows.answers)
+    seen: list[float] = []
+
+    def evaluate(step: int, _steps: int, _loss: float) -> None:
+        if step % 4 == 0:
+            logits = predict(bench.model, bench.validation_rows.features, bench.pad_id)
+            seen.append(bench.score(bench.validation_rows, logits).value)
+            bench.model.train()
+
+    outcome = bench.run(FarConfig((0.5, 0.5), 1e-3, 40 / 6), StepPlan(), evaluate)
+    best = seen.index(max(seen))
+    assert outcome.curve[-1].step == 4 * len(seen) == min(4 * (best + 2), 40)
+    assert outcome.metric == pytest.approx(seen[best])
+
+
 def test_progress_is_reported_for_each_step(bert_bench: Bench) -> None:
     """Each step is reported once, as the i-th of n."""
     reported: list[tuple[int, int]] = []

@@ -14,10 +14,11 @@ from farsearch.api.progress import Notes, SearchProgress, SiblingProgress
 from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
-from farsearch.far.display import shown
+from farsearch.far.display import shown, shown_text
 from farsearch.formatting import constant_words, human_time
 from farsearch.records import Completed, StudySettings, StudySnapshot, Trial, flat
 from farsearch.resolve import Job, rejoin_job, resolve_job
+from farsearch.runtime.class_weights import balanced_weights
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
 from farsearch.significance import FEWEST_SEEDS
@@ -293,11 +294,21 @@ def _description(job: Job, name: str) -> Iterator[str]:
     )
     yield Tokens.from_dict(job.meta["understood"]["tokens"]).text
     yield constant_words(job.data.spec.metric, job.meta)
+    if spec.class_weights != "none":
+        yield _weights_line(job)
     low, high = job.profile.available_mib
     yield (
         f"device {settings.device}: {job.profile.title}; {low:.0f} to {high:.0f} MiB for the process "
         f"({job.profile.basis} figures)"
     )
+
+
+def _weights_line(job: Job) -> str:
+    """The weights of the rarest and the commonest class."""
+    labels, rows = job.data.spec.labels, job.data.train.take(job.split.train).answers
+    by_weight = sorted(zip(balanced_weights(rows, len(labels)), map(shown_text, labels), strict=True))
+    (low, common), (high, rare) = by_weight[0], by_weight[-1]
+    return f"class weights: balanced, {low:.2f} for {common} to {high:.2f} for {rare} (--class-weights none: all equal)"
 
 
 def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from farsearch.formatting import (
     markdown_code,
     markdown_text,
     mean_frozen,
+    training_settings,
 )
 from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.study.refit import Refit
@@ -114,6 +115,7 @@ def _rows(
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
         *_cost_rows(trial, predicted, snapshot.settings.device_samples or job.train_samples),
         ("training", f"{config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
+        *training_settings(job).items(),
         ("learning rate", f"{config.learning_rate:.3g}"),
         *([("frozen attention heads", f"{100 * config.frozen_head_share:.0f} %")] if config.frozen_heads else ()),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),

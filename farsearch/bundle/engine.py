@@ -10,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from farsearch.cost.plans import for_engine
+from farsearch.cost.plans import for_engine, stepped_at_end
 from farsearch.far.layout import ModelLayout
+from farsearch.far.loss import PLAIN, LossForm
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import link_or_copy
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
@@ -41,6 +42,7 @@ def compile_phase(
     frozen: tuple[bool, int, int],
     plan: StepPlan,
     heads: Sequence[Sequence[int] | None] = (),
+    form: LossForm = PLAIN,
 ) -> str:
     """Compile a FAR phase into ``folder / ENGINE_FOLDER``; the model keeps its weights.
 
@@ -49,6 +51,7 @@ def compile_phase(
         frozen: whether the embeddings are frozen, the layers with frozen attention, and the frozen bottom layers.
         plan: of the engine ``onnx``.
         heads: the trained heads of each layer; empty if no attention is split.
+        form: of the loss.
 
     Returns:
         The file of the start weights, by its path in the bundle.
@@ -63,7 +66,7 @@ def compile_phase(
         model.load_state_dict(start, strict=False)
         execution = engine_execution(layout, plan)
         apply_far(model, layout, learners, *frozen, execution=execution, heads=heads or None)
-        compile_step(model, layout, head, sorted(start)).write(engine)
+        compile_step(model, layout, head, sorted(start), form).write(engine)
     finally:
         merge(model, layout)
         model.load_state_dict(now)
@@ -89,16 +92,19 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
     frozen = (phase["frozen_embeddings"], phase["frozen_attention_layers"], phase["frozen_bottom_layers"])
     layout = ModelLayout.from_dict(phase["layout"])
     plan = for_engine(StepPlan.from_dict(phase["plan"]), "onnx", layout)
+    plan = stepped_at_end(plan) if "clip_norm" in phase else plan
     with tempfile.TemporaryDirectory(prefix="farsearch-") as made:
         folder = Path(made)
         link_or_copy(Path(bundle.path("model")).resolve(), folder / "model")
         weights = compile_phase(
             folder, model, layout, head_for(bundle.task, config), start, phase["learners"], frozen, plan,
-            phase.get("heads", ()),
+            phase.get("heads", ()), LossForm("class_weights" in phase, phase.get("label_smoothing", 0.0)),
         )  # fmt: skip
         program = read_program(json.loads((folder / ENGINE_FOLDER / PROGRAM).read_text(encoding="utf-8")))
         process = resident_mib() or 0.0
-        peaks = peaks_of(folder, phase["batch_size"], phase["max_length"], process, plan)
+        peaks = peaks_of(
+            folder, phase["batch_size"], phase["max_length"], process, plan, "patience" in phase, "clip_norm" in phase
+        )
         # the compiling process itself trains, with torch in its memory
         predicted = {**phase["predicted"], "process_mib": process, "peaks": peaks}
         compiled = {
@@ -111,20 +117,29 @@ def compiled_bundle(bundle: BundleFiles, base: str | None) -> Iterator[BundleFil
 
 
 def peaks_of(
-    folder: Path, batch_size: int, length: int, process_mib: float, plan: StepPlan
+    folder: Path,
+    batch_size: int,
+    length: int,
+    process_mib: float,
+    plan: StepPlan,
+    keeps_best: bool = False,
+    clips: bool = False,
 ) -> list[tuple[int | None, float]]:
     """Return the predicted peak in MiB of a plan, and of smaller micro-batches as long as they lower it.
 
     Args:
         folder: of the bundle.
         process_mib: memory of the process beside the step's.
+        keeps_best: a copy of the trained tensors is kept, those of the best state.
+        clips: the norm of all gradients is clipped, so that all are held.
     """
     memory = EngineMemory.of_folder(folder / ENGINE_FOLDER)
+    copy = memory.trained_bytes / 2**20 if keeps_best else 0.0
     peaks: list[tuple[int | None, float]] = []
     size = plan.micro_batch_size
     while size != 0:
-        step = memory.step(size or batch_size, length, optimizer=plan.optimizer, parts=size is not None)
-        peak = process_mib + step.resident / 2**20
+        step = memory.step(size or batch_size, length, optimizer=plan.optimizer, parts=clips or size is not None)
+        peak = process_mib + copy + step.resident / 2**20
         if not peaks or peak < peaks[-1][1]:
             peaks.append((size, peak))
         size = (size or batch_size) // 2

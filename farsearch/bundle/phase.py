@@ -20,6 +20,7 @@ from farsearch.models.heads import Head
 from farsearch.models.portable import PortableTokenizer
 from farsearch.models.source import ModelSource
 from farsearch.records import Completed, Cost, FarConfig, StepPlan, StudySnapshot, Trial
+from farsearch.runtime.best_state import EVALUATED_ROWS
 from farsearch.runtime.task import Task
 from farsearch.runtime.tokenizer_proof import token_ids
 from farsearch.study.artifacts import SavedTrial
@@ -66,6 +67,12 @@ def phase_record(
         "layout": layout.to_dict(),
         "learners": saved.learners,
         **({"heads": saved.heads} if saved.heads else {}),
+        **({"class_weights": job.class_weights} if job.class_weights != "none" else {}),
+        **{
+            name: value
+            for name in ("patience", "label_smoothing", "clip_norm")
+            if (value := getattr(job, name)) is not None
+        },
         "frozen_embeddings": config.frozen_embeddings,
         "frozen_attention_layers": config.frozen_attention_layers,
         "frozen_bottom_layers": config.frozen_bottom_layers,
@@ -105,14 +112,19 @@ def _predicted(
     tables = shared_tables(model, head)
 
     def pricer(length: int) -> Pricer:
-        return Pricer(model, head, job.batch_size, length, profile, engines={plan.engine: profile}, tables=tables)
+        return Pricer(
+            model, head, job.batch_size, length, profile, engines={plan.engine: profile}, tables=tables,
+            watched_rows=None if job.patience is None else EVALUATED_ROWS, clips=job.clip_norm is not None,
+        )  # fmt: skip
 
     process = profile.process_mib.value
     if plan.engine == "onnx":
         from farsearch.bundle.engine import peaks_of
 
         process += vocabulary_mib(model)
-        peaks = peaks_of(folder, job.batch_size, job.max_length, process, plan)
+        peaks = peaks_of(
+            folder, job.batch_size, job.max_length, process, plan, job.patience is not None, job.clip_norm is not None
+        )
     else:
         whole = pricer(job.max_length)
         peaks = _peaks(plan, job.batch_size, lambda executed: whole.price(config, executed).peak_memory_mib)

@@ -130,6 +130,7 @@ def finetune(
     report: Callable[[str], None] | None = None,
     base: Path | None = None,
     engine: Engine | None = None,
+    patience: int | None = None,
 ) -> Tuned:
     """Run the bundle's FAR phase on a user's own file and save the merged model into ``out``.
 
@@ -139,6 +140,7 @@ def finetune(
         report: called with each line of progress.
         base: folder of the public checkpoint, for a bundle that is a delta.
         engine: that trains; None for the bundle's.
+        patience: evaluations on ``dev`` without a better metric after which the phase stops; None for the bundle's.
 
     Raises:
         BadInput: when ``out`` is in use, or the bundle has not what the engine needs.
@@ -161,15 +163,16 @@ def finetune(
             epochs=epochs,
             base=given,
             plan=_fast_plan(bundle, files),
+            patience=patience,
         )
         trainer = load_engine(files)
         result = run_bundle(trainer, files, options, report or (lambda _: None), on_step or (lambda *_: None))
     summary = summary_lines(result, str(out))
     if result.predictions is None:
-        return Tuned(None, None, result.log.steps, summary)
+        return Tuned(None, None, result.log.done, summary)
     task, answers = bundle.task, result.answers
     metric = score(task.metric, result.predictions, answers, task.labels, task.positive_id)
-    return Tuned(metric, constant_answer(task, answers), result.log.steps, summary)
+    return Tuned(metric, constant_answer(task, answers), result.log.done, summary)
 
 
 def _compiled(bundle: BundleFiles, base: str | None) -> AbstractContextManager[BundleFiles]:

@@ -19,10 +19,11 @@ from farsearch.bundle.delta import Base, base_of, save_delta
 from farsearch.bundle.folder import check_new_folder, whole_folder
 from farsearch.bundle.onnx import OnnxCheck, check_packages, export_onnx
 from farsearch.bundle.phase import phase_record
-from farsearch.cost.plans import for_engine
+from farsearch.cost.plans import for_engine, stepped_at_end
 from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.display import shown
+from farsearch.far.loss import LossForm
 from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
@@ -189,10 +190,12 @@ def _fill(
     portable = save_portable(tokenizer, work / "model")
     _without_code(work / "model")
     weights, whole, bulk = _weights(work, start, base, engine)
-    exported = replace(trial, plan=for_engine(trial.plan, engine, layout))
+    plan = for_engine(trial.plan, engine, layout)
+    exported = replace(trial, plan=plan if job.clip_norm is None else stepped_at_end(plan))
     if engine == "onnx":
         start = {name: start[name] for name in weights["names"]}
-        weights["start"] = _compiled(work, model, layout, head, start, saved, exported)
+        form = LossForm(job.class_weights != "none", job.label_smoothing or 0.0)
+        weights["start"] = _compiled(work, model, layout, head, start, saved, exported, form)
     check = export_onnx(work / "model", spec.kind, work / "model" / "model.onnx") if onnx else None
     for package in (far, runtime):
         code = Path(str(package.__file__)).parent
@@ -222,14 +225,14 @@ def _fill(
 
 def _compiled(
     work: Path, model: nn.Module, layout: Any, head: Head, start: dict[str, Tensor], saved: SavedTrial,
-    trial: Trial[Completed],
+    trial: Trial[Completed], form: LossForm,
 ) -> str:  # fmt: skip
     """Compile the trial's FAR phase; return the file of the start weights."""
     from farsearch.bundle.engine import compile_phase
 
     config = trial.config.canonical()
     frozen = (config.frozen_embeddings, config.frozen_attention_layers, config.frozen_bottom_layers)
-    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads)
+    return compile_phase(work, model, layout, head, start, saved.learners, frozen, trial.plan, saved.heads, form)
 
 
 def _without_code(folder: Path) -> None:

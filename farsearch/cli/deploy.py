@@ -148,11 +148,18 @@ def _print_size(written: Written, out: Path) -> None:
 @click.option("--dev", type=click.Path(path_type=Path), help="Rows of the same columns, to measure on.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must be new or empty.")
 @click.option("--epochs", type=AboveZero(), help="Passes over the training rows.  [default: the bundle's]")
+@click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Stop after N evaluations on --dev, of ten in the phase, without a better metric, and keep the best state.  "
+    "[default: the bundle's]",
+)
 @click.option("--base", type=click.Path(path_type=Path), metavar="FOLDER", help="The public checkpoint, for a --delta.")
 @click.option("--engine", type=click.Choice(["torch", "onnx"]), help="What trains.  [default: the bundle's]")
 def finetune(
-    bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None, base: Path | None,
-    engine: Engine | None,
+    bundle: Path, train: Path, dev: Path | None, out: Path, epochs: float | None, patience: int | None,
+    base: Path | None, engine: Engine | None,
 ) -> None:  # fmt: skip
     """Run a bundle's FAR phase on your own rows.
 
@@ -185,7 +192,7 @@ def finetune(
         tuned = run_phase(
             read, train, dev, out, epochs,
             lambda step, steps, _loss: progress.update(task, completed=step, total=steps),
-            lambda text: click.echo(text, err=True), base, engine,
+            lambda text: click.echo(text, err=True), base, engine, patience,
         )  # fmt: skip
     click.echo("\n".join(tuned.summary))
     if tuned.metric is not None and tuned.constant is not None:

@@ -12,12 +12,12 @@ from farsearch.cost.software import torch_version
 from farsearch.devices.profile import Profile
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
-from farsearch.plan_execution import RECOMPUTE, STORE, executable, execution_of, for_engine
+from farsearch.plan_execution import RECOMPUTE, STORE, executable, execution_of, for_engine, stepped_at_end
 from farsearch.records import StepPlan
 
 __all__ = [
     "compiled_plans", "exact_plans", "executable", "execution_of", "for_engine", "optimizer_of", "ordinary_plan",
-    "quickest",
+    "quickest", "stepped_at_end",
 ]  # fmt: skip
 
 _EXECUTIONS = (

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from farsearch.cost.beside_steps import best_state_mib, clipping_seconds, evaluation_seconds
 from farsearch.cost.compiled import CompiledCosts, vocabulary_mib
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.memory import MIB
 from farsearch.cost.narrow_top import with_narrow_top
-from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan
+from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan, stepped_at_end
 from farsearch.cost.prices import Price, Prices, total_of, worse_of
 from farsearch.cost.segment_costs import Passes, SegmentCosts
 from farsearch.cost.segments import Array, Composed
@@ -93,6 +94,9 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: limits of the user.
         device_samples: rows that the device trains on; None for as many as ``lengths``.
+        watched_rows: rows of each evaluation of a phase whose best state is kept (``runtime.best_state``): its copy of
+            the trained tensors and the evaluations are priced, and no step is taken to be saved. None without.
+        clips: the norm of all gradients is clipped: only plans whose optimizer steps at the end compete.
         tables, traces: as in ``TracedModel``.
     """
 
@@ -112,6 +116,8 @@ class Pricer:
         max_memory_mib: float | None = None,
         max_time_s: float | None = None,
         device_samples: int | None = None,
+        watched_rows: int | None = None,
+        clips: bool = False,
         tables: MutableMapping[TableKey, StepTable] | None = None,
         traces: Path | None = None,
     ) -> None:
@@ -119,6 +125,7 @@ class Pricer:
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
+        self.watched_rows, self.clips = watched_rows, clips
         self._model = TracedModel(model_config, head, tables, traces)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
@@ -170,12 +177,13 @@ class Pricer:
         """
         plans = exact_plans(self.profile, self._model.layout) if "torch" in self.engines else []
         compiled = "onnx" in self.engines and not self.prime_on_device
-        return plans + compiled_plans(self._model.layout) * compiled
+        plans += compiled_plans(self._model.layout) * compiled
+        return list(dict.fromkeys(map(stepped_at_end, plans))) if self.clips else plans
 
     @property
     def ordinary_plans(self) -> list[StepPlan]:
         """The plan by which each engine executes a step unless asked for another."""
-        compiled = compiled_plans(self._model.layout)[:1] * ("onnx" in self.engines and not self.prime_on_device)
+        compiled = [plan for plan in self.plans if plan.engine == "onnx"][:1]
         return [ordinary_plan(self.profile)] * ("torch" in self.engines) + compiled
 
     def _executed(self, plan: StepPlan) -> StepPlan:
@@ -218,6 +226,7 @@ class Pricer:
             tensors = self._tensors(plan, step, rest, configs)
             time = costs.seconds(step, epochs, passes)
             step_time = total_of(costs.seconds(step, single, one_pass))
+            tensors, time = self._beside_steps(plan, tensors, time, epochs, costs.elements(step))
             if self.prime_on_device and priming.any():
                 memory, time = self._with_priming(priming, tensors.memory, time)
                 tensors = self._of_torch(memory)
@@ -248,7 +257,7 @@ class Pricer:
         """Return the memory at the peak; of a compiled plan, that of its own graphs."""
         if plan.engine == "torch":
             return self._of_torch(self._memory(plan, step, rest))
-        kind = (plan.optimizer, plan.micro_batch_size is not None)
+        kind = (plan.optimizer, self.clips or plan.micro_batch_size is not None)
         costs = self._compiled_costs.setdefault(kind, CompiledCosts(*kind))
         found = costs.memory(self.table(plan).compose(configs))
         vocabulary = np.full(len(configs), vocabulary_mib(self._model.config))
@@ -264,6 +273,26 @@ class Pricer:
     def _of_torch(self, memory: Mapping[str, Array]) -> _Tensors:
         total = total_of(memory)
         return _Tensors(memory, total, total * (1 + self.profile.held_share))
+
+    def _beside_steps(
+        self, plan: StepPlan, tensors: _Tensors, time: dict[str, Array], epochs: Sequence[Epochs], elements: Array
+    ) -> tuple[_Tensors, dict[str, Array]]:
+        """Return memory and time with the best state, the evaluations and the clipping of a phase."""
+        if self.clips:
+            steps = np.array([sum(self._steps(each).values()) for each in epochs])
+            time = {**time, "clipping": clipping_seconds(elements, steps, self.profile_of(plan))}
+        if self.watched_rows is None:
+            return tensors, time
+        copy, ordinary = best_state_mib(elements), ordinary_plan(self.profile)
+        step = self._table(ordinary, "torch").compose([full_fine_tuning(self.layers)])
+        passes = self._pass_seconds(ordinary, step, None, [1.0])
+        full, rows = self._costs_of(ordinary).seconds(step, [1.0], passes), sum(self._steps(1.0).values())
+        seconds = evaluation_seconds(full, rows * self.batch_size, self.watched_rows)
+        memory = {**tensors.memory, "best state": copy}
+        return _Tensors(memory, tensors.low + copy, tensors.high + copy), {
+            **time,
+            "evaluations": np.full(len(epochs), seconds),
+        }
 
     def _rest(self, plan: StepPlan, engine: Engine, configs: Sequence[FarConfig]) -> Composed | None:
         """Return the steps of a batch's last, smaller micro-batch; None if all micro-batches are equal."""
@@ -307,7 +336,8 @@ class Pricer:
         seconds = np.zeros(len(priming))
         passes = self._pass_seconds(plan, step, rest, epochs.tolist())
         seconds[priming > 0] = total_of(costs.seconds(step, epochs.tolist(), passes))[which]
-        other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
+        parts = self._memory(plan, step, rest)
+        other = {name: parts.get(name, np.zeros(1))[:1] for name in memory}
         return worse_of(memory, other, priming > 0), {**time, "priming": seconds}
 
     def price_prepared(self, prepare: Prepare, epochs: float) -> Price:
@@ -322,6 +352,7 @@ class Pricer:
         costs = self._new_costs(plan, passes)
         memory = self._of_torch(costs.memory(step).by_category())
         time = costs.seconds(step, [epochs], passes.of_segments(step, [epochs]))
+        memory, time = self._beside_steps(plan, memory, time, [epochs], costs.elements(step))
         step_time = total_of(costs.seconds(step, [None], passes.of_segments(step, [None])))
         return self._cost(self._prices(plan, memory, time, step_time, costs.elements(step)), plan)
 

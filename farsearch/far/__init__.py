@@ -23,6 +23,7 @@ safetensors.py   read and write such files with torch
 savepoint.py     the state of a phase on disk
 features.py      rows of token ids with their targets, and batches of them as tensors
 display.py       values in messages, bounded in length
+loss.py          mean loss of a batch, with weights of the classes
 batches.py       batches of rows of similar length
 schedule.py      learning rates of the steps
 loop.py          training loop, prediction

@@ -11,26 +11,35 @@ from torch import Tensor, nn
 
 from .batches import sorted_batches
 from .features import Batch, Features, batch_of
+from .loss import mean_loss
 from .optimizer import BackwardOptimizer, Optimizer
 from .schedule import Rate
 
 __all__ = ["predict", "train", "train_step"]
 
 
-def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None) -> Tensor:
+def train_step(
+    model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch_size: Optional[int] = None,
+    clip_norm: Optional[float] = None,
+) -> Tensor:  # fmt: skip
     """Run one optimizer step on one batch.
 
     With ``micro_batch_size`` the gradients of parts of the rows are accumulated. Gradients are dropped at the end, so
     that none is held while the next step's activations grow.
 
+    Args:
+        clip_norm: the gradients of all parameters, taken as one vector, are scaled to at most this norm (Pascanu et
+            al., On the difficulty of training recurrent neural networks, ICML 2013).
+
     Returns:
         The mean loss of the batch, a detached scalar.
 
     Raises:
-        ValueError: for micro-batches with an optimizer that steps in the backward pass: it would step after each.
+        ValueError: for micro-batches or a norm with an optimizer that steps in the backward pass: it would step before
+            all gradients are complete.
     """
-    if micro_batch_size is not None and isinstance(optimizer, BackwardOptimizer):
-        raise ValueError("gradients of micro-batches add up only with an optimizer that steps at the end")
+    if isinstance(optimizer, BackwardOptimizer) and (micro_batch_size is not None or clip_norm is not None):
+        raise ValueError("micro-batches and the norm of gradients need an optimizer that steps at the end")
     size, whole = len(batch.weights), float(sum(batch.weights))
     step = size if micro_batch_size is None else min(micro_batch_size, size)
     total: Optional[Tensor] = None
@@ -38,12 +47,13 @@ def train_step(model: nn.Module, optimizer: Optimizer, batch: Batch, micro_batch
         part = batch.part(slice(start, start + step))
         if not sum(part.weights):
             continue  # the mean of no values is NaN
-        output = model(**part.inputs)
-        loss = output.loss * (sum(part.weights) / whole)
-        del output, part  # the output holds the logits and the end of the graph through the backward pass
+        loss = mean_loss(model, part) * (sum(part.weights) / whole)
+        del part
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
         del loss
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     assert total is not None, "no row of the batch has a target"
@@ -61,6 +71,7 @@ def train(
     micro_batch_size: Optional[int] = None,
     on_step: Optional[Callable[[int, float], None]] = None,
     first_step: int = 0,
+    clip_norm: Optional[float] = None,
 ) -> None:
     """Train over ``batches`` (rows of ``features``) in order.
 
@@ -70,6 +81,7 @@ def train(
         seed: dropout of step i is drawn by ``seed + i``, so that a phase can be resumed.
         on_step: called after each step with its number and loss; it may raise to stop.
         first_step: steps already done; ``batches`` are those that remain.
+        clip_norm: as in ``train_step``.
 
     Raises:
         FloatingPointError: if the loss of a step is not finite.
@@ -81,7 +93,7 @@ def train(
             group["lr"] = rate(step)
         torch.manual_seed(seed + step)
         batch = batch_of(features.take(rows), pad_id, device)
-        loss = float(train_step(model, optimizer, batch, micro_batch_size))
+        loss = float(train_step(model, optimizer, batch, micro_batch_size, clip_norm))
         if not math.isfinite(loss):
             raise FloatingPointError("the loss of step {} is {}".format(step, loss))
         if on_step is not None:

@@ -15,22 +15,25 @@ from .optimizer import BackwardOptimizer, Optimizer
 
 __all__ = ["read_savepoint", "write_savepoint"]
 
-_WEIGHT, _STATE, _NUMBER = "weight/", "state/", "number/"
-"""Prefixes of a trained tensor, a tensor of the optimizer's state, and a plain number of it (the step count of older
-versions)."""
+_WEIGHT, _STATE, _NUMBER, _BEST = "weight/", "state/", "number/", "best/"
+"""Prefixes of a trained tensor, a tensor of the optimizer's state, a plain number of it (the step count of older
+versions), and a trained tensor of the best state."""
 
 
-def write_savepoint(path: str, model: nn.Module, optimizer: Optimizer, texts: Mapping[str, str]) -> None:
+def write_savepoint(
+    path: str, model: nn.Module, optimizer: Optimizer, texts: Mapping[str, str], best: Mapping[str, Tensor]
+) -> None:
     """Write the state of a phase atomically.
 
     Args:
         model: in training; frozen parameters are not written.
         texts: metadata, such as the number of steps.
+        best: trained tensors of the best state by name; empty without one.
 
     Raises:
         OSError: if the file can't be written.
     """
-    tensors: Dict[str, Tensor] = {}
+    tensors: Dict[str, Tensor] = {_BEST + name: value for name, value in best.items()}
     for name, parameter, state in _trained(model, optimizer):
         tensors[_WEIGHT + name] = parameter
         for key, value in state.items():
@@ -41,21 +44,27 @@ def write_savepoint(path: str, model: nn.Module, optimizer: Optimizer, texts: Ma
     safetensors.save(path, tensors, texts)
 
 
-def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> None:
+def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> Dict[str, Tensor]:
     """Restore the state of a savepoint in model and optimizer, which are in their state at the start of the phase.
+
+    Returns:
+        the trained tensors of the best state by name; empty without one.
 
     Raises:
         OSError: if it can't be read.
         ValueError: if it is damaged, or of another model or optimizer.
     """
     owners = {name: (parameter, state) for name, parameter, state in _trained(model, optimizer)}
-    missing = set(owners)
+    missing, best = set(owners), {}
     for key, value in safetensors.read(path):
         kind, _, rest = key.partition("/")
-        field, name = ("", rest) if kind + "/" == _WEIGHT else _split(rest)
+        field, name = ("", rest) if kind + "/" in (_WEIGHT, _BEST) else _split(rest)
         if name not in owners:
             raise ValueError("it has {}, which is not trained here".format(shown(name)))
         parameter, state = owners[name]
+        if kind + "/" == _BEST:
+            best[name] = value.to(parameter.device)
+            continue
         if kind + "/" == _WEIGHT:
             if value.shape != parameter.shape:
                 raise ValueError("{} has another shape than the model's".format(shown(name)))
@@ -69,6 +78,7 @@ def read_savepoint(path: str, model: nn.Module, optimizer: Optimizer) -> None:
             state[field] = int(value)
     if missing:
         raise ValueError("it lacks {!r}".format(sorted(missing)[0]))
+    return best
 
 
 def _split(text: str) -> Tuple[str, str]:

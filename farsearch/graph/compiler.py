@@ -14,6 +14,7 @@ from farsearch.errors import BadInput
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import SplitFeedForward
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loss import PLAIN, LossForm
 from farsearch.far.split_linear import SplitLinear
 from farsearch.files import save_tensors, write_json
 from farsearch.graph.builder import OPSET
@@ -38,7 +39,9 @@ PORTION = 512
 _ALL_ROWS = 1 << 20
 """Rows of a portion that no batch has: the traced step computes all rows at once, its graphs are run on portions."""
 
-_BATCH = {"input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive"}
+_BATCH = {
+    "input_ids": "ids", "token_type_ids": "ids", "attention_mask": "additive", "class_weights": "classes"
+}  # fmt: skip
 
 
 def engine_execution(layout: ModelLayout, plan: StepPlan | None = None) -> Execution:
@@ -73,16 +76,19 @@ class Compiled:
         write_json(folder / PROGRAM, dict(self.program))
 
 
-def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str]) -> Compiled:
+def compile_step(
+    model: nn.Module, layout: ModelLayout, head: Head, names: Sequence[str], form: LossForm = PLAIN
+) -> Compiled:
     """Compile the training step and the prediction of a model that is reconfigured with ``engine_execution``.
 
     Args:
         names: tensors of the merged model that are saved, by transformers' names.
+        form: of the loss. Weights of the classes are an input, which a board computes from its rows.
 
     Raises:
         BadInput: for a model that can't be compiled.
     """
-    training, graphs = compile_training(model, layout, head)
+    training, graphs = compile_training(model, layout, head, form)
     prediction, _ = rewritten(trace_prediction(model, layout, head))
     predict = [_call(call) for call in calls_of(narrowed(prediction), graphs)]
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
@@ -96,7 +102,10 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
         "schema_version": SCHEMA_VERSION,
         "opset": max(OPSET, graphs.opset),
         "graphs": [f"graph-{number:02}.onnx" for number in range(len(graphs.models))],
-        "batch": [{"name": name, "form": _BATCH.get(name, "targets")} for name in head.batch(1, 2).inputs],
+        "batch": [
+            {"name": name, "form": _BATCH.get(name, "targets")}
+            for name in [*head.batch(1, 2).inputs, *["class_weights"] * form.weighted]
+        ],
         **training,
         "frozen": [
             {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype).split(".")[1]}
@@ -109,14 +118,16 @@ def compile_step(model: nn.Module, layout: ModelLayout, head: Head, names: Seque
     return Compiled(program, tuple(graphs.models), {name: tensors[name] for name in [*trained, *frozen]})
 
 
-def compile_training(model: nn.Module, layout: ModelLayout, head: Head) -> tuple[dict[str, Any], Graphs]:
+def compile_training(
+    model: nn.Module, layout: ModelLayout, head: Head, form: LossForm = PLAIN
+) -> tuple[dict[str, Any], Graphs]:
     """Compile the training step alone: the entries ``trained``, ``dropouts`` and ``step`` of a program, and its graphs.
 
     Raises:
         BadInput: as ``compile_step``.
     """
     graphs = Graphs()
-    step, dropouts = rewritten(trace_step(model, layout, head))
+    step, dropouts = rewritten(trace_step(model, layout, head, form))
     calls, tables = calls_of(narrowed(step), graphs), _tables(step)
     trained = [(name, list(value.shape)) for name, value in model.named_parameters() if value.requires_grad]
     entries = {

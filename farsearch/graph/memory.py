@@ -155,6 +155,11 @@ class EngineMemory:
         """The program."""
         return self._program
 
+    @property
+    def trained_bytes(self) -> int:
+        """The bytes of the trained tensors."""
+        return sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._program.trained)
+
     @classmethod
     def of_folder(cls, folder: Path) -> EngineMemory:
         """Return the memory of an engine in a folder."""
@@ -169,7 +174,7 @@ class EngineMemory:
             optimizer: ``adamw`` or ``sgd``.
             parts: the rows are part of a batch, whose gradients are added up.
         """
-        trained = sum(4 * int(np.prod(tensor.shape, dtype=np.int64)) for tensor in self._program.trained)
+        trained = self.trained_bytes
         pool, others = _Pool(), dict[str, int]()
         temporary = level = masks = 0
         for call in self.calls(rows, length):

@@ -23,7 +23,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from farsearch.errors import BadInput
 from farsearch.far.dropout import masks_from
+from farsearch.far.features import Batch
 from farsearch.far.layout import ModelLayout, get_module
+from farsearch.far.loss import PLAIN, LossForm, mean_loss
 from farsearch.graph.operation import Operation, extent_of
 from farsearch.models.heads import Head
 
@@ -85,11 +87,12 @@ class _Masks:
         return cast("Tensor", _dropped(x, p, self._next - 1))
 
 
-def trace_step(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
+def trace_step(model: nn.Module, layout: ModelLayout, head: Head, form: LossForm = PLAIN) -> Trace:
     """Trace the mean loss of a batch and the gradients of all parameters that require one.
 
     Args:
         model: reconfigured and frozen.
+        form: of the loss. Weights of the classes are an input ``class_weights``.
 
     Raises:
         BadInput: for a model whose operations depend on the sizes of a batch in other ways than by their shapes.
@@ -97,12 +100,17 @@ def trace_step(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
     trained = [name for name, value in model.named_parameters() if value.requires_grad]
 
     def step(state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        loss = functional_call(model, dict(state), kwargs=_arguments(model, batch)).loss
+        inputs = dict(batch)
+        weights = inputs.pop("class_weights", None)
+        loss = mean_loss(
+            lambda **arguments: functional_call(model, dict(state), kwargs=arguments),
+            Batch(_arguments(model, inputs), (), weights, form.smoothing),
+        )
         gradients = torch.autograd.grad(loss, [state[name] for name in trained])
         return {"loss": loss, **{f"gradient:{name}": each for name, each in zip(trained, gradients, strict=True)}}
 
     with _prepared(model, layout, training=True):
-        return _trace(step, model, head, targets=True)
+        return _trace(step, model, head, targets=True, weighted=form.weighted)
 
 
 def trace_prediction(model: nn.Module, layout: ModelLayout, head: Head) -> Trace:
@@ -186,17 +194,19 @@ def _arguments(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
     return dict(batch)
 
 
-def _batch(head: Head, rows: int, length: int, targets: bool) -> dict[str, Tensor]:
+def _batch(head: Head, rows: int, length: int, targets: bool, weighted: bool) -> dict[str, Tensor]:
     """Inputs of the model; the mask is added to the scores, so that the model makes none from the tokens."""
     inputs = dict(head.batch(rows, length).inputs)
     if not targets:
         inputs = {name: inputs[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs}
     inputs["attention_mask"] = torch.zeros(rows, 1, 1, length)
-    return inputs
+    return {**inputs, "class_weights": torch.ones(head.outputs)} if weighted else inputs
 
 
-def _trace(function: Callable[..., dict[str, Tensor]], model: nn.Module, head: Head, targets: bool) -> Trace:
-    graphs = [_graph(function, model, _batch(head, *sizes, targets)) for sizes in _BATCHES]
+def _trace(
+    function: Callable[..., dict[str, Tensor]], model: nn.Module, head: Head, targets: bool, weighted: bool = False
+) -> Trace:
+    graphs = [_graph(function, model, _batch(head, *sizes, targets, weighted)) for sizes in _BATCHES]
     names: list[str] = graphs[0][1]
     try:
         return _joined(graphs[0][0], graphs[1][0], names, graphs[0][2])

@@ -58,6 +58,13 @@ class JobSpec(Record):
         keep_head: continue to train the checkpoint's head instead of a new one.
         positive: label of the class that the metric scores; None where it scores all, and in older studies, whose F1
             is that of the second class.
+        class_weights: weights of the classes in the loss: ``balanced``, those of the trained rows
+            (``runtime.class_weights``), or ``none``, as in older studies.
+        patience: evaluations of the FAR phase in a row and without a better metric after which it stops, in its best
+            state (``runtime.best_state``); None for the state at its end, as in older studies.
+        label_smoothing: share of a class's target that is spread over all classes; None for none, as in older studies.
+        clip_norm: norm of the gradients of all trained tensors in the FAR phase, to which larger ones are scaled; None
+            for none, as in older studies.
     """
 
     task: str
@@ -72,8 +79,16 @@ class JobSpec(Record):
     priming: Priming = field(default_factory=Priming)
     keep_head: bool = False
     positive: str | None = None
+    class_weights: Literal["balanced", "none"] = field(default="none", metadata=UNLESS_DEFAULT)
+    patience: int | None = field(default=None, metadata=UNLESS_DEFAULT)
+    label_smoothing: float | None = field(default=None, metadata=UNLESS_DEFAULT)
+    clip_norm: float | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
+        smoothing, norm = self.label_smoothing, self.clip_norm
+        check(smoothing is None or 0 < smoothing < 1, f"label_smoothing is {smoothing}; it must be between 0 and 1")
+        check(norm is None or 0 < norm < math.inf, f"clip_norm is {norm}; it must be a number above 0")
+        check(self.patience is None or self.patience >= 1, f"patience is {self.patience}; it must be at least 1")
         for name, least in (("train_samples", 1), ("validation_samples", 0), ("batch_size", 1)):
             check(getattr(self, name) >= least, f"{name} is {getattr(self, name)}; it must be at least {least}")
         check(self.max_length >= 4, f"max_length is {self.max_length}; it must be at least 4 tokens")

@@ -24,6 +24,7 @@ from farsearch.formatting import (
     human_metric,
     human_time,
     metric_words,
+    training_settings,
 )
 from farsearch.records import Completed, StudySnapshot, Trial
 from farsearch.report.command import made_by, resume_command
@@ -223,5 +224,6 @@ def _facts(snapshot: StudySnapshot) -> Mapping[str, str]:
         "device": f"{meta.get('device_title', settings.device)}, {settings.profile[:16]}",
         **({} if settings.engine == "torch" else {"engine": settings.engine}),
         "batch, length, seed": f"{job.batch_size} rows, {job.max_length} tokens, {job.seed}",
+        **training_settings(job),
         "study": f"{snapshot.name}, {settings.fingerprint()}",
     }

@@ -22,6 +22,7 @@ records.py         records from all of these formats
 targets.py         the true answer of a row, from its cells
 rows.py            a file of rows of a task
 squad.py           SQuAD's files
+class_weights.py   weights of the classes in the loss
 encoding.py        rows as token ids with targets, and logits as predictions
 scores.py          metrics, in plain Python
 spans.py           exact match and F1 of answers, for scores.py
@@ -29,6 +30,7 @@ entities.py        entities of a tag sequence, for scores.py
 imports.py         packages that transformers need not import
 memory.py          memory of the machine and the process, micro-batches that fit
 job.py             options, result and folders of a run
+best_state.py      the best state of a phase by its validation metric, and early stopping
 recorder.py        losses and times of the steps, and savepoints when they are due
 saving.py          the files beside the weights of a newly trained model
 run.py             a whole run of any engine: read, train, evaluate, save

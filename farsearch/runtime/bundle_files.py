@@ -147,7 +147,10 @@ def _program(bundle: BundleFiles) -> Program:
         raise BundleProblem("{}/far.json: a compiled engine is no delta; export the bundle again".format(folder))
     try:
         program = read_program(_read(folder, "engine/program.json"))
-        check_fit(program, bundle.phase["weights"]["names"], bundle.task.kind, bundle.phase["segments"])
+        check_fit(
+            program, bundle.phase["weights"]["names"], bundle.task.kind, bundle.phase["segments"],
+            "class_weights" in bundle.phase,
+        )  # fmt: skip
         for name in program.graphs:
             file = "engine/" + name
             if file not in checksums or os.path.getsize(bundle.path(file)) > _MOST_GRAPH:

@@ -25,6 +25,7 @@ __all__ = [
     "epochs_of",
     "new_folder",
     "partial_folder",
+    "patience_of",
     "publish",
     "run_identity",
     "saved_steps",
@@ -52,7 +53,8 @@ class Options(NamedTuple):
     """Options of a run; None stands for the bundle's own value.
 
     ``plan`` replaces the bundle's step plan; ``max_memory_mib`` is the memory budget, by default all that is available;
-    ``binary`` also writes ``pytorch_model.bin``.
+    ``binary`` also writes ``pytorch_model.bin``; ``patience`` are the evaluations on the rows of ``dev``, in a row and
+    without a better metric, after which the phase stops.
     """
 
     train: str
@@ -65,15 +67,25 @@ class Options(NamedTuple):
     max_memory_mib: Optional[float] = None
     save_every_s: float = 300.0
     binary: bool = False
+    patience: Optional[int] = None
 
 
 class PhaseLog(NamedTuple):
-    """Losses and seconds of the steps of this run, of which ``first_step`` was the first, of ``steps`` in the phase."""
+    """Losses and seconds of the steps of this run, of which ``first_step`` was the first, of ``steps`` in the phase.
+
+    ``kept`` is the number of the step whose state is kept, counted from 1; None for the last one.
+    """
 
     steps: int
     first_step: int
     losses: List[float]
     seconds: List[float]
+    kept: Optional[int] = None
+
+    @property
+    def done(self) -> int:
+        """The steps that were run, fewer than ``steps`` after an early stop."""
+        return self.first_step + len(self.losses)
 
 
 class Result(NamedTuple):
@@ -116,8 +128,12 @@ def summary_lines(result: Result, out: str) -> List[str]:
             (measured["predicted_process_mib"], measured["predicted_memory_mib"]),
         )
     )
+    log = result.log
+    steps = "after {} steps".format(log.steps)
+    if log.kept is not None:
+        steps = "of step {}, the best by --dev, after {} of {} steps".format(log.kept, log.done, log.steps)
     return [
-        "{}: the fine-tuned model after {} steps".format(out, result.log.steps),
+        "{}: the fine-tuned model {}".format(out, steps),
         "  peak memory  {}, predicted {}".format(memory, predicted),
         "  time         {}, predicted {} on {}".format(
             shown_seconds(measured["wall_time_s"]), shown_seconds(measured["predicted_time_s"]),
@@ -145,10 +161,26 @@ def epochs_of(bundle: BundleFiles, options: Options) -> float:
     return epochs
 
 
+def patience_of(bundle: BundleFiles, options: Options) -> Optional[int]:
+    """Return the patience of a run, None for one that is not evaluated on its way.
+
+    Raises:
+        BundleProblem: when it is given without rows to evaluate on.
+    """
+    if options.dev is None:
+        if options.patience is not None:
+            raise BundleProblem("--patience {}: the best state is that by --dev; add it".format(options.patience))
+        return None
+    return bundle.phase.get("patience") if options.patience is None else options.patience
+
+
 def run_identity(bundle: BundleFiles, options: Options, epochs: float) -> str:
     """Return a SHA-256 over what determines the parameters after each step, but for the micro-batch size."""
     parts = [bundle.manifest["digest"], file_digest(options.train), epochs]
     parts += [bundle.engine] * (bundle.engine != "torch")
+    patience = patience_of(bundle, options)
+    if patience is not None:
+        parts += [patience, file_digest(str(options.dev))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

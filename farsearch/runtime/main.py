@@ -56,6 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dev", metavar="FILE", help="rows to measure on")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; must be new or empty")
     parser.add_argument("--epochs", type=_above_zero, metavar="N", help="passes over the rows (default: the bundle's)")
+    parser.add_argument("--patience", type=_count, metavar="N",
+                        help="stop after N evaluations on --dev, ten in the phase, without a better metric, and keep "
+                        "the best state (default: the bundle's)")  # fmt: skip
     parser.add_argument("--max-memory", type=_above_zero, metavar="MIB",
                         help="memory to stay within (default: what is available)")  # fmt: skip
     parser.add_argument("--micro-batch", type=_count, metavar="N", help="rows at once (default: as many as fit)")
@@ -165,7 +168,7 @@ def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
         return 0
     options = Options(
         given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,
-        given.save_every, given.binary,
+        given.save_every, given.binary, given.patience,
     )  # fmt: skip
     result = run_bundle(
         engine, bundle, options, lambda text: print(text, flush=True), _Progress().step, lambda: bool(received)

@@ -42,16 +42,19 @@ def machine_name(gpu: Optional[str] = None) -> str:
     return platform.processor() or platform.machine()
 
 
-def predicted_seconds(bundle: BundleFiles, lengths: Sequence[int], epochs: float) -> float:
+def predicted_seconds(bundle: BundleFiles, lengths: Sequence[int], epochs: float, steps: int) -> float:
     """Return the predicted time of a phase over rows of these lengths, in seconds, step by step with padding.
 
     Between the lengths for which the bundle has a prediction it is interpolated linearly.
+
+    Args:
+        steps: those that were run; fewer than the phase's after an early stop.
     """
     phase = bundle.phase
     known = sorted((int(length), float(seconds)) for length, seconds in phase["predicted"]["step_s"].items())
     batches = phase_batches(lengths, phase["batch_size"], epochs, phase["seed"])
     counts: Dict[int, int] = {}
-    for batch in batches:
+    for batch in batches[:steps]:
         longest = max(lengths[row] for row in batch)
         counts[longest] = counts.get(longest, 0) + 1
     return sum(count * _between(known, length) for length, count in counts.items())
@@ -101,7 +104,7 @@ def measurement_of(
             "peak_memory_mib": peak_mib,
             "process_memory_mib": process_mib,
             "step_time_s": _median(timed),
-            "wall_time_s": sum(timed) / len(timed) * log.steps,
+            "wall_time_s": sum(timed) / len(timed) * log.done,
             "predicted_memory_mib": predicted_mib,
             "predicted_process_mib": manifest["phase"]["predicted"]["process_mib"],
             "predicted_time_s": predicted_s,

@@ -53,6 +53,7 @@ _FORMS = {
     "labels": ("targets",),
     "start_positions": ("targets",),
     "end_positions": ("targets",),
+    "class_weights": ("classes",),
 }
 """Forms of the inputs of a batch, by the names of transformers' arguments."""
 _DTYPES = ("float32", "float16", "int64")
@@ -63,7 +64,8 @@ class Input(NamedTuple):
     """An input of a batch.
 
     ``form`` is ``ids`` (int64 ``[rows, length]``), ``additive`` (a mask that is added to scores, float32
-    ``[rows, 1, 1, length]``), ``tokens`` (int64 ``[rows, length]``, 1 for a token) or ``targets``.
+    ``[rows, 1, 1, length]``), ``tokens`` (int64 ``[rows, length]``, 1 for a token), ``targets`` or ``classes`` (the
+    weights of the classes in the mean loss, float32 ``[classes]``).
     """
 
     name: str
@@ -149,8 +151,13 @@ class Program(NamedTuple):
 
     @property
     def targets(self) -> Tuple[str, ...]:
-        """Inputs that only training takes."""
+        """The targets, which only training takes."""
         return tuple(entry.name for entry in self.batch if entry.form == "targets")
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the mean loss takes weights of the classes."""
+        return any(entry.form == "classes" for entry in self.batch)
 
 
 def read_program(values: Any) -> Program:
@@ -188,13 +195,14 @@ def read_program(values: Any) -> Program:
     return program
 
 
-def check_fit(program: Program, names: Sequence[str], kind: str, segments: bool) -> None:
+def check_fit(program: Program, names: Sequence[str], kind: str, segments: bool, weighted: bool) -> None:
     """Check a program against what far.json records.
 
     Args:
         names: of the tensors that are saved.
         kind: of the task.
         segments: whether the model has segments.
+        weighted: whether its loss has weights of the classes.
 
     Raises:
         ValueError: one line with the difference.
@@ -205,6 +213,8 @@ def check_fit(program: Program, names: Sequence[str], kind: str, segments: bool)
     spans = kind == "question-answering"
     if (program.targets != ("labels",)) != spans or (len(program.results) == 2) != spans:
         raise ValueError("its targets or results are not those of a task of {}".format(kind))
+    if program.weighted != weighted:
+        raise ValueError("batch {} class_weights, unlike far.json".format("has" if program.weighted else "lacks"))
     if segments and "token_type_ids" not in {entry.name for entry in program.batch}:
         raise ValueError("batch lacks token_type_ids, the model has segments")
 
@@ -362,7 +372,7 @@ def _check_order(program: Program) -> None:
     masks = {"dropout:{}".format(i) for i in range(len(program.dropouts))}
     wanted = {"loss"} | {"gradient:" + tensor.name for tensor in program.trained}
     _check_calls("step", program.step, weights | inputs | masks, [wanted])
-    targets = {"batch:" + name for name in program.targets}
+    targets = {"batch:" + entry.name for entry in program.batch if entry.form in ("targets", "classes")}
     _check_calls("predict", program.predict, weights | inputs - targets, [set(names) for names in _LOGITS])
 
 

@@ -2,12 +2,13 @@
 
 import os
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from ..far.tensor_file import metadata
+from .best_state import BestState
 from .job import Interrupted, OnStep, PhaseLog, SavepointProblem, saved_steps
 
-__all__ = ["NO_SAVEPOINTS", "Recorder", "Savepoints", "resumed_rows", "resumed_steps"]
+__all__ = ["NO_SAVEPOINTS", "Recorder", "Savepoints", "resumed_best", "resumed_rows", "resumed_steps"]
 
 _SAVING_SHARE = 0.05
 """Savepoints take at most this share of the time, however slow the disk."""
@@ -52,6 +53,16 @@ def resumed_steps(savepoints: Savepoints, read: Callable[[str], None]) -> int:
     return steps
 
 
+def resumed_best(best: Optional[BestState], path: str, tensors: Mapping[str, Any]) -> None:
+    """Restore the best state of a savepoint.
+
+    Raises:
+        ValueError: if it is damaged, or of another run.
+    """
+    if best is not None:
+        best.resume(metadata(path).get("best", ""), tensors)
+
+
 def resumed_rows(savepoints: Savepoints, size: Optional[int]) -> Optional[int]:
     """Return the micro-batch size of the savepoint, or ``size`` without one of this run."""
     if savepoints.path is None or not os.path.exists(savepoints.path):
@@ -69,6 +80,7 @@ class Recorder:
 
     Args:
         write: writes the state of the phase into a file, with these metadata.
+        best: of a phase that is evaluated on its way.
     """
 
     def __init__(
@@ -78,11 +90,12 @@ class Recorder:
         savepoints: Savepoints,
         write: Callable[[str, Dict[str, str]], None],
         on_step: Optional[OnStep],
+        best: Optional[BestState] = None,
     ) -> None:
         losses: List[float] = []
         seconds: List[float] = []
         self.log = PhaseLog(steps, first_step, losses, seconds)
-        self._savepoints, self._write, self._on_step = savepoints, write, on_step
+        self._savepoints, self._write, self._on_step, self._best = savepoints, write, on_step, best
         self._saved = self._clock = time.monotonic()
         self._pause = savepoints.every_s
 
@@ -91,12 +104,15 @@ class Recorder:
 
         Raises:
             Interrupted: when ``stopping`` returned true, after a savepoint.
+            EarlyStop: as ``BestState.after``.
             OSError: when the disk refuses one.
         """
         self.log.losses.append(loss)
         self.log.seconds.append(time.monotonic() - self._clock)
         if self._on_step is not None:
             self._on_step(step + 1, self.log.steps, loss)
+        if self._best is not None:
+            self._best.after(step + 1)
         stop = self._savepoints.stopping()
         due = time.monotonic() - self._saved > self._pause and step + 1 < self.log.steps
         if self._savepoints.path is not None and (stop or due):
@@ -105,9 +121,18 @@ class Recorder:
             raise Interrupted
         self._clock = time.monotonic()
 
+    def end(self) -> PhaseLog:
+        """Leave the trained tensors in the best state, where the phase was evaluated, and return its log."""
+        if self._best is None:
+            return self.log
+        self._best.restore()
+        return self.log._replace(kept=self._best.step)
+
     def _save(self, path: str, steps: int) -> None:
         began = time.monotonic()
-        rows = str(self._savepoints.rows or 0)
-        self._write(path, {"identity": self._savepoints.identity, "steps": str(steps), "rows": rows})
+        texts = {"identity": self._savepoints.identity, "steps": str(steps), "rows": str(self._savepoints.rows or 0)}
+        if self._best is not None:
+            texts["best"] = self._best.text
+        self._write(path, texts)
         self._saved = time.monotonic()
         self._pause = max(self._savepoints.every_s, (self._saved - began) / _SAVING_SHARE)

@@ -4,11 +4,13 @@ What computes is an engine: a subclass of ``Engine`` and one of ``Model``.
 """
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..far.display import shown_text
 from ..far.features import Features
+from .best_state import EVALUATED_ROWS, Watch
 from .bundle_files import BundleFiles, BundleProblem
+from .class_weights import with_balanced_classes
 from .encoding import Encoded, encode, predictions
 from .job import (
     MEASUREMENT_FILE,
@@ -23,6 +25,7 @@ from .job import (
     epochs_of,
     new_folder,
     partial_folder,
+    patience_of,
     publish,
     run_identity,
 )
@@ -31,7 +34,7 @@ from .memory import is_out_of_memory
 from .recorder import Savepoints, resumed_rows
 from .rows import read_rows
 from .scores import evidence, score
-from .task import Rows
+from .task import Rows, Task
 from .tokenizer_proof import tokenizer_panics
 
 __all__ = ["Engine", "Model", "load_engine", "run_bundle", "write_tuned"]
@@ -46,9 +49,12 @@ class Model:
 
     def train(
         self, features: Features, epochs: float, micro_batch_size: Optional[int], on_step: OnStep,
-        savepoints: Savepoints,
+        savepoints: Savepoints, watch: Optional[Watch] = None,
     ) -> Tuple[PhaseLog, float]:  # fmt: skip
         """Run the FAR phase from the start weights, or from the savepoint.
+
+        Args:
+            watch: stops a phase that no longer improves, and leaves the model in its best state.
 
         Returns:
             its log, and the memory of the process beside the model before it began, in MiB.
@@ -161,7 +167,7 @@ def run_bundle(
         report("the bundle is {}".format(bundle.origin))
     tokenizer = engine.tokenizer(bundle)
     rows = _encoded(bundle, tokenizer, train)
-    epochs = epochs_of(bundle, options)
+    epochs, patience = epochs_of(bundle, options), patience_of(bundle, options)
     micro_batch_size, predicted_mib = choose_micro_batch(bundle, options, engine.available_mib(), report)
     planned = bundle if options.plan is None else bundle._replace(phase=dict(bundle.phase, plan=options.plan))
     model = engine.load(planned, options.base, "start")
@@ -178,17 +184,19 @@ def run_bundle(
             "{} can't be resumed with --micro-batch {}: its run has {} rows at once; leave the option out, or remove "
             "that folder to start again".format(work, size, rows_at_once or bundle.phase["batch_size"])
         )
-    size = rows_at_once
-    log, process = _train(planned, model, rows.features, epochs, size, on_step, savepoints, report)
+    watch = None if dev is None or patience is None else _watch(bundle, model, tokenizer, dev, patience)
+    if watch is None and "patience" in bundle.phase:
+        report("without --dev there is no best state to keep: the phase runs to its end")
+    learnt = _with_loss(bundle, rows.features)
+    log, process = _train(planned, model, learnt, epochs, rows_at_once, on_step, savepoints, watch, report)
     peak = model.peak_mib()
     predicted, metric = None, None
     if dev is not None:
         predicted = _predictions(bundle, model, _encoded(bundle, tokenizer, dev))
-        task = bundle.task
-        metric = score(task.metric, evidence(task.metric, predicted, dev.answers, task.labels, task.positive_id)).value
+        metric = _score(bundle.task, predicted, dev.answers)
     measurement = measurement_of(
         bundle, len(train.texts), epochs, log, engine.gpu(), engine.software(), process, peak, predicted_mib,
-        predicted_seconds(bundle, rows.lengths, epochs), metric,
+        predicted_seconds(bundle, rows.lengths, epochs, log.done), metric,
     )  # fmt: skip
     model.save(work, options.binary)
     write_json(os.path.join(work, MEASUREMENT_FILE), measurement)
@@ -250,14 +258,33 @@ def _predictions(bundle: BundleFiles, model: Model, rows: Encoded) -> List[Any]:
     return predictions(rows, model.predict(rows.features))
 
 
+def _score(task: Task, predicted: Sequence[Any], answers: Sequence[Any]) -> float:
+    return score(task.metric, evidence(task.metric, predicted, answers, task.labels, task.positive_id)).value
+
+
+def _with_loss(bundle: BundleFiles, features: Features) -> Features:
+    """Rows to train on with the bundle's loss, whose weights of the classes are those of these rows."""
+    if "class_weights" in bundle.phase:
+        features = with_balanced_classes(features, len(bundle.task.labels))
+    return features._replace(label_smoothing=bundle.phase.get("label_smoothing", 0.0))
+
+
+def _watch(bundle: BundleFiles, model: Model, tokenizer: Any, dev: Rows, patience: int) -> Watch:
+    """How the phase is evaluated on its way: on rows of the development file, spread over it."""
+    each = -(-len(dev.texts) // EVALUATED_ROWS)
+    rows = _encoded(bundle, tokenizer, Rows(dev.texts[::each], dev.answers[::each]))
+    _check_ids(bundle, model, rows.features)
+    return Watch(patience, rows.features, lambda logits: _score(bundle.task, predictions(rows, logits), rows.answers))
+
+
 def _train(
     bundle: BundleFiles, model: Model, features: Features, epochs: float, size: Optional[int], on_step: OnStep,
-    savepoints: Savepoints, report: Report,
+    savepoints: Savepoints, watch: Optional[Watch], report: Report,
 ) -> Tuple[PhaseLog, float]:  # fmt: skip
     """``Model.train``, halving the micro-batch while memory runs out."""
     while True:
         try:
-            return model.train(features, epochs, size, on_step, savepoints._replace(rows=size))
+            return model.train(features, epochs, size, on_step, savepoints._replace(rows=size), watch)
         except SavepointProblem as error:
             raise FileExistsError(
                 "{} can't be resumed: {}; remove that folder to start again".format(

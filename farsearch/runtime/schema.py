@@ -36,6 +36,9 @@ _PHASE = {
     "epochs", "batch_size", "seed", "max_length", "plan", "task", "segments", "tokenizer", "predicted", "weights",
 }  # fmt: skip
 
+_OPTIONAL = {"heads", "class_weights", "patience", "label_smoothing", "clip_norm"}
+"""Keys of bundles whose trial has split attentions, another loss than the model's own, early stopping, or clipping."""
+
 _PLAN = {
     "optimizer", "micro_batch_size", "feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype",
     "checkpointing", "optimizer_kernel", "optimizer_step",
@@ -57,8 +60,7 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     Raises:
         ValueError: one line with the key and the rule.
     """
-    # bundles of trials without split attentions have no heads
-    _keys(phase, _PHASE | ({"heads"} & set(_table(phase, "phase"))), "phase")
+    _keys(phase, _PHASE | (_OPTIONAL & set(_table(phase, "phase"))), "phase")
     layout = _layout(phase["layout"])
     _learners(phase["learners"], "learners", "feed-forward block", len(layout.blocks))
     if "heads" in phase:
@@ -74,6 +76,17 @@ def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
     _whole(phase["max_length"], "max_length", 1, _MOST_LENGTH)
     _plan(phase["plan"])
     _task(phase["task"])
+    if "patience" in phase:
+        _whole(phase["patience"], "patience", 1, 1000)
+    if "class_weights" in phase:
+        _choice(phase["class_weights"], "class_weights", ("balanced",))
+    if "label_smoothing" in phase:
+        _number(phase["label_smoothing"], "label_smoothing", above=0.0, most=1.0)
+    for name in ("class_weights", "label_smoothing"):
+        if name in phase and phase["task"]["kind"] != "classification":
+            raise ValueError("{} is for a task of one class per row, not {}".format(name, phase["task"]["kind"]))
+    if "clip_norm" in phase:
+        _number(phase["clip_norm"], "clip_norm", above=0.0, most=_MOST_NUMBER)
     _tokenizer(phase["tokenizer"])
     _predicted(phase["predicted"])
     _weights(phase["weights"], checksums)

@@ -18,6 +18,7 @@ from farsearch.far.loop import predict
 from farsearch.formatting import human_memory, human_time
 from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
+from farsearch.runtime.best_state import EVALUATIONS
 from farsearch.runtime.encoding import first_rows
 from farsearch.study.pricing import price_params
 from farsearch.study.random_configs import draw_params
@@ -149,5 +150,6 @@ def _host_seconds(configs: Sequence[FarConfig], bench: Bench) -> tuple[float, fl
     longest = max(config.epochs for config in configs)
     # continuous lengths make every priming different: count at most the usual number
     primings = sorted({config.priming_epochs for config in configs})[-_PRIMINGS:]
+    evaluated_rows += EVALUATIONS * bench.watched_rows
     trial = step * steps_in(features, job.batch_size, longest) + row * evaluated_rows
     return trial, step * sum(steps_in(features, job.batch_size, epochs) for epochs in primings)

@@ -7,13 +7,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from farsearch.errors import StudyMismatch
 from farsearch.far.display import shown
 from farsearch.hub import UnknownRevision
 from farsearch.models.source import ModelSource
-from farsearch.records import Engines
+from farsearch.records import Engines, StudySettings
 from farsearch.study.space import Space
 from farsearch.tasks.spec import TaskData
 
@@ -27,7 +27,8 @@ class Recorded:
     Attributes:
         weights: ``JobSpec.weights`` of the study.
         data: commit of the data set; None where the data is not from the hub, or the study is older than its record.
-        positive: ``JobSpec.positive`` of the study.
+        positive, class_weights: of the study's ``JobSpec``.
+        metric: name of the study's metric.
         space: of its settings.
         engine: of its settings; None for another device than the study's.
     """
@@ -36,6 +37,8 @@ class Recorded:
     weights: str
     data: str | None
     positive: str | None
+    class_weights: Literal["balanced", "none"]
+    metric: str
     space: Mapping[str, Any]
     engine: Engines | None
 
@@ -44,12 +47,30 @@ class Recorded:
         name, _, commit = self.weights.rpartition("@")
         return commit if name == source.location and re.fullmatch(r"[0-9a-f]{40}", commit) else None
 
-    def task(self, data: TaskData, progress: Callable[[str], None]) -> TaskData:
-        """Return the user's rows with F1 of the second class, where the study was made before classes were named."""
-        if self.positive is not None or data.spec.positive is None:
-            return data
-        spec = dataclasses.replace(data.spec, positive=None)
-        progress(f"the study {shown(self.study)} is an older one: its F1 is that of class {shown(spec.labels[1])}")
+    @classmethod
+    def of(cls, study: str, settings: StudySettings, meta: Mapping[str, Any], engine: Engines | None) -> Recorded:
+        """Return the identities of a study from its settings and metadata."""
+        job = settings.job
+        return cls(
+            study, job.weights, meta.get("data_commit"), job.positive, job.class_weights, meta["metric"],
+            settings.space, engine,
+        )  # fmt: skip
+
+    def task(self, data: TaskData, own: Mapping[str, Any], progress: Callable[[str], None]) -> TaskData:
+        """Return the user's rows with the metric of the study, where that was made by the defaults of an older version.
+
+        These were accuracy for unequal classes too, and F1 of the second class.
+
+        Args:
+            own: the user's description of the rows.
+        """
+        spec, was = data.spec, ""
+        if not own.get("metric") and spec.metric == "macro_f1" != self.metric:
+            spec, was = dataclasses.replace(spec, metric=self.metric), f"metric is {self.metric}"
+        if not own.get("positive") and self.positive is None and spec.positive is not None:
+            spec, was = dataclasses.replace(spec, positive=None), f"F1 is that of class {shown(spec.labels[1])}"
+        if was:
+            progress(f"the study {shown(self.study)} is an older one: its {was}")
         return dataclasses.replace(data, spec=spec)
 
     def begun_with(self, space: Space, before: Space, progress: Callable[[str], None]) -> Space:

@@ -32,7 +32,7 @@ from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
 from farsearch.study.results import training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
-from farsearch.tasks.split import Split, draw_training
+from farsearch.tasks.split import Split, draw_training, split_examples
 from farsearch.training import Bench
 from farsearch.training.phase import OnStep
 
@@ -150,9 +150,15 @@ def verify(
 
 
 def _bench(search: Search, seed: int, samples: int) -> Bench:
-    """Make a bench for one seed, without validation rows: the development set is scored."""
-    old = search.bench
-    rows = draw_training(old.data.train, samples, seed, old.data.spec.kind)
-    job = dataclasses.replace(old.job, seed=seed, train_samples=len(rows), validation_samples=0)
-    micro = old.primings.micro_batch_size
-    return Bench(job, old.source, old.data, Split(rows, ()), search.store.cache, micro)
+    """Make a bench for one seed, without validation rows: the development set is scored.
+
+    Only early stopping needs rows that are not trained on.
+    """
+    old, kind = search.bench, search.bench.data.spec.kind
+    if old.job.patience is None:
+        split = Split(draw_training(old.data.train, samples, seed, kind), ())
+    else:
+        drawn = split_examples(old.data.train, samples, seed, kind=kind)
+        split = Split(drawn.train, (), watched=drawn.validation)
+    job = dataclasses.replace(old.job, seed=seed, train_samples=len(split.train), validation_samples=0)
+    return Bench(job, old.source, old.data, split, search.store.cache, old.primings.micro_batch_size)

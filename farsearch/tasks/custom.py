@@ -15,7 +15,7 @@ from farsearch.runtime.squad import squad_rows
 from farsearch.tasks.columns import Columns, find_columns, unused_columns
 from farsearch.tasks.custom_checks import check_answers, with_consistent_labels
 from farsearch.tasks.custom_files import DataFile, Form, open_data, open_lines
-from farsearch.tasks.custom_spec import infer_spec, positive_class
+from farsearch.tasks.custom_spec import default_metric, infer_spec, positive_class
 from farsearch.tasks.data import Examples, Kind, TaskData, TaskSpec
 from farsearch.tasks.description import OwnData
 from farsearch.tasks.files import file_errors
@@ -65,6 +65,8 @@ def _load(own: OwnData, report: Callable[[str], None], data_dir: Path | None) ->
     files = {"train": (train_file.name, train.digest)}
     _report_left_out(report, train_file, left_out)
     check_answers(train, spec, train_file.name, 3 if dev_file is None else 2)
+    if own.metric is None:
+        spec = dataclasses.replace(spec, metric=default_metric(spec.kind, train, report))
     spec = dataclasses.replace(spec, positive=positive_class(own, spec, train, report))
     if dev_file is None:
         train, dev = _hold_out(train, spec.kind, report)

@@ -13,9 +13,10 @@ from farsearch.runtime.targets import id_finder
 from farsearch.tasks.custom_files import DataFile
 from farsearch.tasks.data import Examples, Kind, TaskSpec
 from farsearch.tasks.description import OwnData, check_fits
+from farsearch.tasks.imbalance import imbalance
 from farsearch.tasks.schema import check_kind, find_kind, find_labels
 
-__all__ = ["infer_spec", "positive_class"]
+__all__ = ["default_metric", "infer_spec", "positive_class"]
 
 _METRIC_OF: Mapping[Kind, str] = {
     "classification": "accuracy",
@@ -73,6 +74,19 @@ def _inferred_labels(own: OwnData, file: DataFile, kind: Kind, cells: Sequence[A
     labels = find_labels(kind, cells, own.label_separator)
     named = [name for name in file.classes.get(label, ()) if name in labels]
     return (*named, *(name for name in labels if name not in named))
+
+
+def default_metric(kind: Kind, train: Examples, report: Callable[[str], None]) -> str:
+    """Return the metric of a task for which none is named: macro F1 for unequal classes, else that of the kind.
+
+    By accuracy, a model that never answers with a rare class loses almost nothing.
+    """
+    unequal = imbalance(train.answers, kind)
+    if unequal is None:
+        return _METRIC_OF[kind]
+    report(f"the rarest class has {unequal[0]:,} rows, the commonest {unequal[1]:,}: the metric is macro_f1; --metric "
+           "names another")  # fmt: skip
+    return "macro_f1"
 
 
 def positive_class(own: OwnData, spec: TaskSpec, train: Examples, report: Callable[[str], None]) -> str | None:

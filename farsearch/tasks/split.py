@@ -27,12 +27,14 @@ class Split:
     """Indices of training and validation rows, each in the order of the draw: a prefix is a smaller stratified draw.
 
     Attributes:
+        watched: rows by which early stopping decides where there are no validation rows.
         withheld: neither, for they share a text with a validation row; in the order of the file.
     """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
     withheld: tuple[int, ...] = ()
+    watched: tuple[int, ...] = ()
 
     def final(self, rows: int) -> tuple[int, ...]:
         """Return the rows of a final model: training and validation rows together.

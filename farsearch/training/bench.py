@@ -21,6 +21,8 @@ from farsearch.models.source import ModelSource
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.priming import Primed, PrimingCache, start_state
 from farsearch.records import FarConfig, JobSpec, LossPoint, PrimingReport, StepPlan
+from farsearch.runtime.best_state import EVALUATED_ROWS, Watch
+from farsearch.runtime.class_weights import with_balanced_classes
 from farsearch.runtime.encoding import first_rows, predictions
 from farsearch.tasks.constant_answer import constant_answer
 from farsearch.tasks.encode import Encoded, encode_examples
@@ -60,7 +62,7 @@ class Bench:
         self.cache = cache
         self.tokenizer = load_tokenizer(source, data.spec.kind)
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
-        self.batching = Batching(job.batch_size, self.pad_id, job.seed)
+        self.batching = Batching(job.batch_size, self.pad_id, job.seed, job.clip_norm)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.task = data.spec.task
         self.head = head_for(self.task, load_config(source))
@@ -72,8 +74,16 @@ class Bench:
         self.pretrained = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         self.width = width_of(model, self.layout.layers[0])
         self.train_rows = self._encode(data.train.take(split.train))
+        if job.class_weights == "balanced":
+            weighted = with_balanced_classes(self.train_rows.features, self.head.outputs)
+            self.train_rows = self.train_rows._replace(features=weighted)
+        if job.label_smoothing is not None:
+            smoothed = self.train_rows.features._replace(label_smoothing=job.label_smoothing)
+            self.train_rows = self.train_rows._replace(features=smoothed)
         self.validation_rows = self._encode(data.train.take(split.validation))
         self.dev_rows = self._encode(data.dev)
+        watched = split.validation or split.watched  # none in a final model, which is trained to its end
+        self._watch = self._watching(job.patience, data.train.take(split.watched)) if job.patience and watched else None
         self.more_dev_rows = {name: self._encode(part) for name, part in data.more_dev.items()}
         self.primings = PrimingCache(
             cache / "priming",
@@ -84,6 +94,18 @@ class Bench:
             self.pad_id,
             priming_micro_batch,
         )
+
+    def _watching(self, patience: int, watched: Examples) -> Watch:
+        """How a phase is evaluated on its way: on validation rows, or those of the split that stand in for them."""
+        rows = first_rows(
+            self.validation_rows if self.validation_rows.answers else self._encode(watched), EVALUATED_ROWS
+        )
+        return Watch(patience, rows.features, lambda logits: self.score(rows, logits).value)
+
+    @property
+    def watched_rows(self) -> int:
+        """The rows of each evaluation on the way of a phase; 0 without early stopping."""
+        return 0 if self._watch is None else len(self._watch.features.input_ids)
 
     def _encode(self, examples: Examples) -> Encoded:
         return encode_examples(self.tokenizer, examples, self.task, self.job.max_length, self.head.segments)
@@ -140,7 +162,7 @@ class Bench:
         if on_evaluation is not None:
             on_step = self._evaluating(config.epochs, on_evaluation, on_step)
         trained, curve = far_phase(
-            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads
+            self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads, self._watch
         )
         return self._outcome(self.model, trained, curve, started, learners, primed, report, heads)
 
@@ -170,7 +192,9 @@ class Bench:
         started = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        trained, curve = fine_tune(model, learning_rate, epochs, StepPlan(), self.train_rows, self.batching, on_step)
+        trained, curve = fine_tune(
+            model, learning_rate, epochs, StepPlan(), self.train_rows, self.batching, on_step, self._watch
+        )
         return self._outcome(model, trained, curve, started)
 
     def _outcome(

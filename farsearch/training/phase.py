@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -19,7 +19,9 @@ from farsearch.far.optimizer import BackwardOptimizer
 from farsearch.far.schedule import linear_rate
 from farsearch.far.surgery import apply_far, merge
 from farsearch.records import FarConfig, LossPoint, StepPlan
+from farsearch.runtime.best_state import EarlyStop, Watch
 from farsearch.runtime.memory import is_out_of_memory
+from farsearch.runtime.torch_engine.phase import best_state
 from farsearch.tasks.encode import Encoded
 
 __all__ = ["Batching", "Learners", "OnStep", "State", "far_phase", "fine_tune", "training_errors"]
@@ -40,11 +42,13 @@ class Batching:
     Attributes:
         pad_id: the token that fills a batch's shorter rows.
         seed: of the order of the rows, and of dropout.
+        clip_norm: as in ``far.loop.train_step``.
     """
 
     batch_size: int
     pad_id: int
     seed: int
+    clip_norm: float | None = None
 
 
 def far_phase(
@@ -57,11 +61,13 @@ def far_phase(
     batching: Batching,
     on_step: OnStep | None = None,
     heads: Learners | None = None,
+    watch: Watch | None = None,
 ) -> tuple[State, tuple[LossPoint, ...]]:
     """Reconfigure ``model`` (which holds the start state), train it, and merge it back.
 
     Args:
         heads: the trained heads of each layer; None splits no attention.
+        watch: stops a phase that no longer improves, and leaves the model in its best state; None for the last one.
 
     Returns:
         The trained tensors by the names of the reconfigured model, and the learning curve.
@@ -76,7 +82,7 @@ def far_phase(
             model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
             config.frozen_bottom_layers, execution_of(plan), heads,
         )  # fmt: skip
-        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batching, on_step)
+        return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batching, on_step, watch)
     finally:
         merge(model, layout)
 
@@ -89,6 +95,7 @@ def fine_tune(
     rows: Encoded,
     batching: Batching,
     on_step: OnStep | None = None,
+    watch: Watch | None = None,
 ) -> tuple[State, tuple[LossPoint, ...]]:
     """Train all parameters with a gradient in ``model``, in place; the baselines are trained by this alone.
 
@@ -96,23 +103,29 @@ def fine_tune(
 
     Args:
         learning_rate: peak of the schedule.
+        watch: as in ``far_phase``.
     """
     steps = steps_in(len(rows.lengths), batching.batch_size, epochs)
     batches = phase_batches(rows.lengths, batching.batch_size, epochs, batching.seed)
     losses: list[float] = []
+    best = best_state(watch, model, steps, batching.pad_id, plan.micro_batch_size or batching.batch_size)
 
     def record(step: int, loss: float) -> None:
         losses.append(loss)
         if on_step is not None:
             on_step(step + 1, steps, loss)
+        if best is not None:
+            best.after(step + 1)
 
     optimizer = optimizer_of(plan, model)
     try:
-        with training_errors():
+        with training_errors(), suppress(EarlyStop):
             train(
                 model, rows.features, batches, optimizer, linear_rate(learning_rate, steps), batching.pad_id,
-                batching.seed, plan.micro_batch_size, record,
+                batching.seed, plan.micro_batch_size, record, clip_norm=batching.clip_norm,
             )  # fmt: skip
+        if best is not None:
+            best.restore()
         trained = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     finally:
         if isinstance(optimizer, BackwardOptimizer):

@@ -56,6 +56,34 @@ def directly(config: FarConfig, rows: int, length: int, optimizer: str = "adamw"
     return traced(MODEL, config, rows, length, StepPlan(optimizer))  # type: ignore[arg-type]
 
 
+def test_the_best_state_costs_a_copy_and_evaluations() -> None:
+    """Four bytes of each trained parameter, under any plan; ten evaluations at a third of a row's training."""
+    watched = pricer(watched_rows=20)
+    for plan in (StepPlan(), StepPlan("sgd", micro_batch_size=2)):
+        before, after = pricer().price(NARROW, plan), watched.price(NARROW, plan)
+        copy = 4 * before.trainable / 2**20
+        assert after.memory["best state"] == pytest.approx(copy)
+        assert after.peak_memory_mib == pytest.approx(before.peak_memory_mib + copy)
+        assert after.step_time_s == before.step_time_s
+        assert after.wall_time_s == pytest.approx(before.wall_time_s + after.time["evaluations"])
+    full = pricer().price(FULL).time
+    rows = BATCH * len(phase_batches(LENGTHS, BATCH, 1.0, 3))
+    seconds = (full["gemm"] + full["bmm"] + full["stream"]) / 3 + full["loading"]
+    assert watched.price(FULL).time["evaluations"] == pytest.approx(10 * 20 / rows * seconds)
+
+
+def test_clipping_needs_all_gradients_at_the_end() -> None:
+    """No plan steps in the backward pass, and the gradients are read twice and written once."""
+    clipped = pricer(clips=True)
+    assert {plan.optimizer_step for plan in pricer().plans} == {"end", "backward"}
+    assert {plan.optimizer_step for plan in clipped.plans} == {"end"}
+    before, after = pricer().price(NARROW), clipped.price(NARROW)
+    steps = len(phase_batches(LENGTHS, BATCH, 1.0, 3))
+    seconds = 12 * before.trainable * steps / (clipped.profile.bandwidth_gbs.value * 1e9)
+    assert after.time["clipping"] == pytest.approx(seconds * clipped.profile.time_factor.value)
+    assert after.memory == before.memory
+
+
 # Memory.
 
 BOARDS: list[dict[str, Any]] = [

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import farsearch.far
 import farsearch.runtime
 from farsearch.far import safetensors
+from farsearch.far.loss import LossForm
 from farsearch.far.surgery import apply_far
 from farsearch.graph.compiler import compile_step, engine_execution
 from farsearch.models.heads import Head
@@ -47,8 +48,13 @@ sys.exit(main(here))
 """
 
 
-def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
-    """Write ``folder/bundle`` with a DistilBERT of two layers."""
+def make_bundle(
+    folder: Path, engine: str, dropout: float = 0.0, weighted: bool = False, smoothing: float = 0.0, **more: Any
+) -> Path:
+    """Write ``folder/bundle`` with a DistilBERT of two layers, ``weighted`` with balanced weights of the classes.
+
+    ``more`` are further entries of its phase.
+    """
     bundle = folder / "bundle"
     _, layout = make_model("distilbert", dropout=dropout)
     make_distilbert(bundle / "model", dropout=dropout)
@@ -65,7 +71,7 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
         (bundle / "engine").mkdir()
         execution = engine_execution(layout)
         apply_far(model, layout, LEARNERS, frozen_embeddings=True, execution=execution, heads=HEADS)
-        compile_step(model, layout, Head(), names).write(bundle / "engine")
+        compile_step(model, layout, Head(), names, LossForm(weighted, smoothing)).write(bundle / "engine")
     else:
         safetensors.save(str(bundle / start), model.state_dict())
     for package in (farsearch.far, farsearch.runtime):
@@ -84,6 +90,9 @@ def make_bundle(folder: Path, engine: str, dropout: float = 0.0) -> Path:
         "predicted": {"device": "raspberry-pi-4", "process_mib": 50.0, "peaks": [[None, 60.0]], "step_s": {"32": 0.1}},
         "weights": {"start": start, "tuned": "model/model.safetensors", "names": names},
     }  # fmt: skip
+    phase |= {**({"class_weights": "balanced"} if weighted else {}), **more}
+    if smoothing:
+        phase["label_smoothing"] = smoothing
     manifest = {"schema_version": SCHEMA_VERSION, "study": "tiny", "trial": {"number": 4}, "base": None, "phase": phase}
     (bundle / "far.json").write_text(json.dumps(manifest))
     return sign(bundle)

@@ -139,14 +139,21 @@ class Small(Model):
         own = name in ("model", "train")
         return object.__getattribute__(self, name) if own else getattr(self.model, name)
 
-    def train(self, features: Any, epochs: Any, micro_batch_size: Any, on_step: Any, savepoints: Any) -> Any:
+    def train(
+        self, features: Any, epochs: Any, micro_batch_size: Any, on_step: Any, savepoints: Any, watch: Any = None
+    ) -> Any:
         if micro_batch_size is None or micro_batch_size > 4:
             with pytest.raises(Interrupted):
                 self.model.train(
-                    features, epochs, micro_batch_size, on_step, savepoints._replace(path=None, stopping=after(3))
+                    features,
+                    epochs,
+                    micro_batch_size,
+                    on_step,
+                    savepoints._replace(path=None, stopping=after(3)),
+                    watch,
                 )
             raise MemoryError
-        return self.model.train(features, epochs, micro_batch_size, on_step, savepoints)
+        return self.model.train(features, epochs, micro_batch_size, on_step, savepoints, watch)
 
 
 def with_little_memory(files: BundleFiles) -> Engine:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from farsearch.far.batches import phase_batches
 from farsearch.far.features import Features, batch_of
 from farsearch.far.loop import predict, train, train_step
-from farsearch.far.optimizer import make_optimizer
+from farsearch.far.optimizer import BackwardOptimizer, make_optimizer
 from farsearch.far.schedule import constant_rate, linear_rate
 from farsearch.far.surgery import apply_far
 from tests.tiny import FAMILIES, make_model
@@ -83,16 +83,30 @@ def test_an_unknown_optimizer_is_refused() -> None:
         make_optimizer("adam9", make_model("bert")[0])
 
 
+def test_the_loss_with_class_weights_is_that_of_torch() -> None:
+    model, _ = make_model("bert", dropout=0.0)
+    rows = ROWS._replace(class_weights=(0.25, 3.0)).take(range(7))
+    logits = model(**batch_of(rows, 0, learn=False).inputs).logits
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(rows.targets), torch.tensor([0.25, 3.0]))
+    found = train_step(model, make_optimizer("sgd", model), batch_of(rows, 0))
+    torch.testing.assert_close(found, expected.detach())
+
+
 @families
+@pytest.mark.parametrize(("weights_of_classes", "smoothing"), [(None, 0.0), ((0.25, 3.0), 0.0), ((0.25, 3.0), 0.1)])
 @pytest.mark.parametrize("micro", [1, 3, 7, 50])
-def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) -> None:
+def test_micro_batches_give_the_gradients_of_the_whole(
+    family: str, micro: int, weights_of_classes: tuple[float, float] | None, smoothing: float
+) -> None:
     """Without dropout, in float64: seven rows at once, or in parts of which the last is smaller.
 
     One step of gradient descent with rate 1 and no decay moves each weight by its gradient.
     """
     model, layout = make_model(family, dropout=0.0)
     apply_far(model.double(), layout, [range(20), None])
-    batch = batch_of(ROWS.take(range(7)), 0)
+    batch = batch_of(ROWS._replace(class_weights=weights_of_classes, label_smoothing=smoothing).take(range(7)), 0)
+    if batch.class_weights is not None:
+        batch = batch._replace(class_weights=batch.class_weights.double())
     results = []
     for size in (None, micro):
         twin = copy.deepcopy(model).train()
@@ -104,6 +118,22 @@ def test_micro_batches_give_the_gradients_of_the_whole(family: str, micro: int) 
     assert not torch.equal(whole["classifier.weight"], model.state_dict()["classifier.weight"])
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, atol=1e-11, rtol=0, msg=name)
+
+
+def test_gradients_are_scaled_to_a_norm() -> None:
+    """One step of gradient descent with rate 1 and no decay moves the weights by a vector of this norm."""
+    model, layout = make_model("bert", dropout=0.0)
+    apply_far(model, layout, [range(20), None])
+    before = weights(model)
+    train_step(model, torch.optim.SGD(model.parameters(), lr=1.0), batch_of(ROWS.take(range(7)), 0), 3, clip_norm=0.01)
+    moved = sum(float((value - before[name]).square().sum()) for name, value in weights(model).items())
+    assert moved**0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_norm_needs_all_gradients_at_once() -> None:
+    model, _ = make_model("bert")
+    with pytest.raises(ValueError, match="steps at the end"):
+        train_step(model, BackwardOptimizer("adamw", model), batch_of(ROWS.take(range(4)), 0), clip_norm=1.0)
 
 
 def test_gradients_are_freed_after_a_step() -> None:

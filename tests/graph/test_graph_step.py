@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from farsearch.far.dropout import masks_from
 from farsearch.far.features import Features, batch_of
 from farsearch.far.layout import ModelLayout
+from farsearch.far.loss import PLAIN, LossForm
 from farsearch.far.surgery import apply_far, merge
 from farsearch.graph.compiler import PROGRAM, WEIGHTS, compile_step, engine_execution
 from farsearch.models.heads import Head
@@ -81,15 +82,16 @@ def make_inputs(head: Head, rows: int, length: int) -> dict[str, Tensor]:
 
 
 def compile_model(
-    folder: Path, case: FamilyCase, head: Head, prepare: Callable[[nn.Module, ModelLayout], None], dropout: float = 0.0
-) -> Compiled:
+    folder: Path, case: FamilyCase, head: Head, prepare: Callable[[nn.Module, ModelLayout], None], dropout: float = 0.0,
+    form: LossForm = PLAIN,
+) -> Compiled:  # fmt: skip
     """Compile a tiny model of a family as ``prepare`` reconfigures it."""
     torch.manual_seed(0)
     model, layout = build_model(case.make(2, 32, 64, dropout), head)
     names = list(model.state_dict())
     prepare(model, layout)
     model.train()
-    compile_step(model, layout, head, names).write(folder)
+    compile_step(model, layout, head, names, form).write(folder)
     program = read_program(json.loads((folder / PROGRAM).read_text(encoding="utf-8")))
     program = program._replace(portion=_PORTION)
     trained, frozen = load_weights(str(folder / WEIGHTS), program)
@@ -166,6 +168,36 @@ def test_frozen_weights_of_16_bits_are_stored_as_such(tmp_path: Path) -> None:
     assert {name.rsplit(".", 1)[-1] for name in names} == {"frozen_up", "frozen_down"}
     check_step(compiled, Head())
     assert {value.dtype for value in merged_tensors(compiled.program.merge, compiled.weights)} == {np.dtype("float32")}
+
+
+@pytest.mark.parametrize("form", [LossForm(True), LossForm(True, 0.2)], ids=["plain", "smoothed"])
+def test_weights_of_classes_are_an_input_of_the_loss(form: LossForm, tmp_path: Path) -> None:
+    """Loss and gradients are those of torch's weighted cross entropy, with the weights that a batch brings."""
+    head = Head("classification", 3)
+    compiled = compile_model(tmp_path, BY_NAME["distilbert"], head, far(), form=form)
+    trained = {name: value for name, value in compiled.model.named_parameters() if value.requires_grad}
+    for given in ([0.4, 2.5, 1.0], [3.0, 0.1, 7.0]):
+        inputs, weights = make_inputs(head, 4, 9), torch.tensor(given)
+        logits = compiled.model(**inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits, inputs["labels"], weights, label_smoothing=form.smoothing)
+        gradients = torch.autograd.grad(loss, list(trained.values()))
+        mine, found = compiled.step({**inputs, "class_weights": weights}, [])
+        assert mine == pytest.approx(loss.item(), abs=1e-5)
+        for name, expected in zip(trained, gradients, strict=True):
+            np.testing.assert_allclose(found[name], expected.numpy(), atol=1e-5, err_msg=name)
+
+
+def test_labels_are_smoothed_as_by_torch(tmp_path: Path) -> None:
+    head = Head("classification", 3)
+    compiled = compile_model(tmp_path, BY_NAME["distilbert"], head, far(), form=LossForm(smoothing=0.1))
+    trained = {name: value for name, value in compiled.model.named_parameters() if value.requires_grad}
+    inputs = make_inputs(head, 4, 9)
+    loss = torch.nn.functional.cross_entropy(compiled.model(**inputs).logits, inputs["labels"], label_smoothing=0.1)
+    gradients = torch.autograd.grad(loss, list(trained.values()))
+    mine, found = compiled.step(inputs, [])
+    assert mine == pytest.approx(loss.item(), abs=1e-5)
+    for name, expected in zip(trained, gradients, strict=True):
+        np.testing.assert_allclose(found[name], expected.numpy(), atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)

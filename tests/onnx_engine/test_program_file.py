@@ -38,7 +38,7 @@ def test_the_program_is_read() -> None:
     assert [tensor.name for tensor in program.trained][:1] == ["block.learner_up"]
     assert program.results == ("logits",)
     assert program.targets == ("labels",)
-    check_fit(program, NAMES, "classification", False)
+    check_fit(program, NAMES, "classification", False, False)
 
 
 def test_every_replaced_value_is_refused_in_one_line_or_valid() -> None:
@@ -102,4 +102,4 @@ def test_an_inconsistent_program_is_refused(change: Callable[[Any], Any], reason
 )
 def test_a_program_of_another_bundle_is_refused(names: list[str], kind: str, segments: bool, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        check_fit(read_program(program_values(20)), names, kind, segments)
+        check_fit(read_program(program_values(20)), names, kind, segments, False)

@@ -16,23 +16,24 @@ def _ignored_index(builder: Builder, ignored: int | Extent) -> str:
     return builder.sizes([ignored]) if isinstance(ignored, Extent) else builder.scalar(ignored, np.int64)
 
 
-def _targets(builder: Builder, target: Value, ignored: Any) -> tuple[str, str]:
-    """Class of each row with 0 where none counts, and 1.0 where one does, both ``[rows, 1]``."""
+def _targets(builder: Builder, target: Value, weight: Value | None, ignored: Any) -> tuple[str, str]:
+    """Class of each row with 0 where none counts, and the weight of the row, both ``[rows, 1]``."""
     name = builder.node("Unsqueeze", [builder.dense(target), builder.integers(1)])
     left_out = builder.node("Equal", [name, _ignored_index(builder, ignored)])
     known = builder.node("Where", [left_out, builder.scalar(0, np.int64), name])
     counts = builder.node("Cast", [builder.node("Not", [left_out])], to=1)
+    if weight is not None:
+        counts = builder.node("Mul", [builder.node("Gather", [builder.dense(weight), known], axis=0), counts])
     return known, counts
 
 
 @OPERATORS("nll_loss_forward")
 def _nll_loss(
-    builder: Builder, _node: Operation, logs: Value, target: Value, weight: None, reduction: int, ignored: Any
-) -> tuple[Value, Value]:
-    if weight is not None:
-        raise BadInput("a loss with class weights can't be compiled; use `engine` torch")
+    builder: Builder, _node: Operation, logs: Value, target: Value, weight: Value | None, reduction: int,
+    ignored: Any,
+) -> tuple[Value, Value]:  # fmt: skip
     _check_mean(reduction)
-    known, counts = _targets(builder, target, ignored)
+    known, counts = _targets(builder, target, weight, ignored)
     picked = builder.node("Mul", [builder.node("GatherElements", [builder.dense(logs), known], axis=1), counts])
     total = builder.node("ReduceSum", [counts], keepdims=0)
     loss = builder.node("Neg", [builder.node("Div", [builder.node("ReduceSum", [picked], keepdims=0), total])])
@@ -50,10 +51,10 @@ def _class_numbers(builder: Builder, count: Size) -> str:
 
 @OPERATORS("nll_loss_backward")
 def _nll_loss_backward(
-    builder: Builder, node: Operation, g: Value, logs: Value, target: Value, _weight: None, _reduction: int,
-    ignored: Any, total: Value,
+    builder: Builder, node: Operation, g: Value, logs: Value, target: Value, weight: Value | None,
+    _reduction: int, ignored: Any, total: Value,
 ) -> Value:  # fmt: skip
-    known, counts = _targets(builder, target, ignored)
+    known, counts = _targets(builder, target, weight, ignored)
     classes = _class_numbers(builder, logs.shape[1])
     chosen = builder.node("Cast", [builder.node("Equal", [classes, known])], to=1)
     scale = builder.node("Div", [builder.node("Neg", [builder.dense(g)]), builder.dense(total)])

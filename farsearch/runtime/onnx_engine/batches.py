@@ -13,10 +13,13 @@ _LOWEST = np.finfo(np.float32).min
 
 
 class Batch(NamedTuple):
-    """Inputs of a program by the names of transformers' arguments, and the weights of the rows in the mean loss."""
+    """Inputs of a program by the names of transformers' arguments, and the weights of the rows in the mean loss.
+
+    ``class_weights`` is an input too, ``[classes]``, of programs whose loss has them.
+    """
 
     inputs: Dict[str, np.ndarray]
-    weights: Tuple[int, ...]
+    weights: Tuple[float, ...]
 
     def parts(self, size: int) -> List["Batch"]:
         """Return parts of ``size`` rows with the padding of all, without those of rows that all weigh nothing."""
@@ -25,7 +28,8 @@ class Batch(NamedTuple):
             weights = self.weights[start : start + size]
             if sum(weights):  # the mean of no values is NaN
                 inputs = {
-                    name: np.ascontiguousarray(value[start : start + size]) for name, value in self.inputs.items()
+                    name: value if name == "class_weights" else np.ascontiguousarray(value[start : start + size])
+                    for name, value in self.inputs.items()
                 }
                 parts.append(Batch(inputs, weights))
         return parts
@@ -41,7 +45,10 @@ def make_batch(program: Program, features: Features, pad_id: int, learn: bool = 
     rows, weights = padded_rows(features, pad_id, learn)
     inputs: Dict[str, np.ndarray] = {}
     for entry in program.batch:
-        if entry.form == "targets" and not learn:
+        if entry.form in ("targets", "classes") and not learn:
+            continue
+        if entry.form == "classes":
+            inputs[entry.name] = np.array(features.class_weights, np.float32)
             continue
         if entry.name == "token_type_ids" and features.segments is None:
             inputs[entry.name] = np.zeros_like(inputs["input_ids"])

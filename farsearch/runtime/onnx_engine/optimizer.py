@@ -4,7 +4,7 @@ from typing import Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
-__all__ = ["FIELDS", "ArrayOptimizer", "accumulate"]
+__all__ = ["FIELDS", "ArrayOptimizer", "accumulate", "clip"]
 
 FIELDS: Mapping[str, Tuple[str, ...]] = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ()}
 """Arrays of the state of a tensor by kind of optimizer, as torch calls them."""
@@ -88,6 +88,17 @@ def accumulate(total: np.ndarray, gradient: np.ndarray, weight: float) -> None:
     for part, g in _blocks(total, gradient):
         np.multiply(g, np.float32(weight), out=scaled[: len(g)])
         part += scaled[: len(g)]
+
+
+def clip(gradients: Mapping[str, np.ndarray], norm: float) -> None:
+    """Scale gradients in place so that all, taken as one vector, have at most this norm, as torch's clip_grad_norm_."""
+    squares = 0.0
+    for gradient in gradients.values():
+        squares += sum(float(np.dot(block, block)) for (block,) in _blocks(gradient))
+    scale = norm / (squares**0.5 + 1e-6)
+    if scale < 1.0:
+        for gradient in gradients.values():
+            gradient *= np.float32(scale)
 
 
 def _blocks(*arrays: np.ndarray) -> Iterator[Tuple[np.ndarray, ...]]:

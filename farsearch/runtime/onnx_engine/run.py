@@ -12,6 +12,7 @@ import tokenizers
 from ...far import tensor_file
 from ...far.display import shown_text
 from ...far.features import Features
+from ..best_state import Watch
 from ..bundle_files import BundleFiles, BundleProblem, read_config
 from ..config import longest_text
 from ..job import OnStep, PhaseLog, SavepointProblem
@@ -61,20 +62,21 @@ class CompiledModel(Model):
 
     def train(
         self, features: Features, epochs: float, micro_batch_size: Optional[int], on_step: OnStep,
-        savepoints: Savepoints,
+        savepoints: Savepoints, watch: Optional[Watch] = None,
     ) -> Tuple[PhaseLog, float]:  # fmt: skip
         """Run the FAR phase on the trained arrays."""
         phase = self._bundle.phase
         settings = Settings(
             phase["plan"]["optimizer"], phase["learning_rate"], epochs, phase["batch_size"],
-            phase["tokenizer"]["pad_id"], phase["seed"],
+            phase["tokenizer"]["pad_id"], phase["seed"], phase.get("clip_norm"),
         )  # fmt: skip
         with self._problems("can't make a step"):
             process = self._process_mib(features)
             reset_host_peak()
             log = train_phase(
-                self._program, self._runner, self._trained, features, settings, micro_batch_size, on_step, savepoints
-            )
+                self._program, self._runner, self._trained, features, settings, micro_batch_size, on_step, savepoints,
+                watch,
+            )  # fmt: skip
         return log, process
 
     def _process_mib(self, features: Features) -> float:

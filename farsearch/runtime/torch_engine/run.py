@@ -10,6 +10,7 @@ from ...far.features import Features
 from ...far.layout import ModelLayout
 from ...far.loop import predict
 from ...far.surgery import merge
+from ..best_state import Watch
 from ..bundle_files import BundleFiles, BundleProblem
 from ..job import OnStep, PhaseLog
 from ..memory import is_out_of_memory
@@ -37,7 +38,7 @@ class TorchModel(Model):
 
     def train(
         self, features: Features, epochs: float, micro_batch_size: Optional[int], on_step: OnStep,
-        savepoints: Savepoints,
+        savepoints: Savepoints, watch: Optional[Watch] = None,
     ) -> Tuple[PhaseLog, float]:  # fmt: skip
         """Reconfigure the model, run the FAR phase, and merge it."""
         phase, model = self._bundle.phase, self._model
@@ -47,7 +48,8 @@ class TorchModel(Model):
             reset_peak()
             log = train_phase(
                 model, phase["plan"], features, phase["learning_rate"], epochs, phase["batch_size"],
-                phase["tokenizer"]["pad_id"], phase["seed"], micro_batch_size, on_step, savepoints,
+                phase["tokenizer"]["pad_id"], phase["seed"], micro_batch_size, on_step, savepoints, watch,
+                phase.get("clip_norm"),
             )  # fmt: skip
             return log, process
         finally:
