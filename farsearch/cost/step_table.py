@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
-import torch
 from torch import nn
 
 from farsearch.cost.compiled import compiled_step
@@ -60,19 +59,23 @@ _FURTHEST = 2
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of one kind: its segments and its trained tensors."""
+    """A layer of one kind: its segments, its trained tensors, and its elements in 16 bits.
+
+    Of the last a constant and the slope in learners, without zero padding.
+    """
 
     forward: Part
     release: Part
     backward: Part
     trained: Tensors
+    half: Array
 
 
 @dataclass(frozen=True)
 class _Ends:
     """The parts of a model outside of the layers above the lowest: embeddings, the lowest layer, the head.
 
-    ``below`` and ``above`` are the trained tensors outside the layers.
+    ``below`` and ``above`` are the trained tensors outside the layers, ``half`` are the elements in 16 bits there.
     """
 
     start: Part
@@ -82,6 +85,7 @@ class _Ends:
     backward_embeddings: Part
     below: Tensors
     above: Tensors
+    half: int
 
 
 _T = TypeVar("_T", Part, Tensors)
@@ -130,6 +134,7 @@ class StepTable:
         self._held = _held_by_neuron(model, layout)
         self._shapes = [tuple(tensor.shape) for tensor in [*model.parameters(), *model.buffers()]]
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
+        self._frozen_bytes = 2 if {plan.frozen_dtype, plan.precision} != {"float32"} else 4
 
     def compose(self, configs: Sequence[FarConfig]) -> Composed:
         """Return the steps of configurations.
@@ -186,7 +191,7 @@ class StepTable:
             tuple(tensors),
             np.stack(tensors_of),
             np.stack([none, *learners.T, none]),
-            self._static(kinds, learners),
+            self._static(kinds, learners) - _saved_bytes(kinds, learners, at, ends, inner),
         )
 
     def _ends_and_layers(self, kinds: Indices, pairs: Indices) -> tuple[list[_Ends], list[tuple[Any, _Layer]]]:
@@ -194,15 +199,12 @@ class StepTable:
         return ends, [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
 
     def _static(self, kinds: Indices, learners: Indices) -> Array:
-        """Bytes of parameters and buffers: frozen neurons may be stored in fewer bits, and are zero-padded."""
-        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
+        """Bytes of parameters and buffers in float32, and of the zero padding of frozen neurons."""
         split = self._kinds.has_frozen_neurons(kinds)
         padded = np.where(split, self._padding[learners], 0).sum(axis=1)
-        frozen = np.where(split, self.width - learners, 0).sum(axis=1)
         weights, biases = self._held
-        added = padded * (weights * (4 - saved) + 4 * biases)
-        static = self._static_bytes - self._unused_bytes
-        return np.asarray(static - float(weights) * frozen * saved + added)
+        added = padded * (weights * self._frozen_bytes + 4 * biases)
+        return np.asarray(float(self._static_bytes - self._unused_bytes) + added)
 
     def _trace_all(self, codes: Indices) -> None:
         """Trace what is new in configurations, the layers with a gradient below of all of them in one model."""
@@ -236,7 +238,7 @@ class StepTable:
         )
         elements = low.trained.elements + share * (high.trained.elements - low.trained.elements)
         trained = self._intern(dataclasses.replace(low.trained, elements=np.rint(elements)))
-        return _Layer(forward, release, backward, trained)
+        return _Layer(forward, release, backward, trained, low.half + share * (high.half - low.half))
 
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
@@ -266,7 +268,7 @@ class StepTable:
         trained = samples[0].trained
         self._ends[kinds[0], reach] = _Ends(
             start, layers[0], head, backward_head, backward_embeddings,
-            self._intern(fixed_tensors(trained.below)), self._intern(fixed_tensors(trained.above)),
+            self._intern(fixed_tensors(trained.below)), self._intern(fixed_tensors(trained.above)), samples[0].half[-1],
         )  # fmt: skip
 
     def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
@@ -279,11 +281,14 @@ class StepTable:
         first, last = samples[0], samples[-1]
         trained = fixed_tensors(first.trained.layers[i])
         if not split:
-            return _Layer(forward, release, backward, self._intern(trained))
+            return _Layer(forward, release, backward, self._intern(trained), np.array([first.half[i], 0.0]))
+        more = last.learners - first.learners
         constant = trained.elements[:, 0]
-        slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / (last.learners - first.learners)
+        slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / more
         elements = np.stack([constant - slope * first.learners, slope], axis=1)
-        return _Layer(forward, release, backward, self._intern(Tensors(elements, trained.matrices, width)))
+        per_learner = (last.half[i] - first.half[i]) / more
+        half = np.array([first.half[i] - per_learner * first.learners, per_learner])
+        return _Layer(forward, release, backward, self._intern(Tensors(elements, trained.matrices, width)), half)
 
     def _intern(self, new: _T) -> _T:
         """Intern by value, so that equal parts share cache entries."""
@@ -308,7 +313,7 @@ class StepTable:
             with meta_tensors():
                 model, layout = build_ordinary(config, self._head, self.software)
             apply_kinds(model, layout, stack, k, self._execution)
-            trained = _trained_tensors(model, layout)
+            trained, half = _trained_tensors(model, layout), self._half_elements(model, layout, stack, k)
             for length in lengths:
                 batch = self._head.batch(self.batch_size, length)
                 try:
@@ -316,7 +321,7 @@ class StepTable:
                 except RuntimeError as error:  # incompatible shapes appear only in a step
                     raise unusable(self._config, error) from error
                 model.zero_grad()
-                samples.append(_Sample(length, k, traced, trained))
+                samples.append(_Sample(length, k, traced, trained, half))
         return samples
 
     def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[_Sample]:
@@ -340,8 +345,19 @@ class StepTable:
                 for (phase, i), made in segments.items()
             }
             # one length alone is of degree 0 in it
-            samples.append(_Sample(0, k, events, _trained_tensors(model, layout)))
+            half = self._half_elements(model, layout, stack, k)
+            samples.append(_Sample(0, k, events, _trained_tensors(model, layout), half))
         return samples
+
+    def _half_elements(self, model: nn.Module, layout: ModelLayout, stack: Sequence[LayerKind], k: int) -> list[int]:
+        """Elements in 16 bits of each layer, without zero padding, and last those outside of the layers."""
+        counts = [_in_half(get_module(model, layer.path)) for layer in layout.layers]
+        outside = _in_half(model) - sum(counts)
+        if self._frozen_bytes == 4:
+            return [*counts, outside]
+        learners = ({"split": k, "none": 0}.get(kind.ffn, self.width) for kind in stack)
+        padded = [self._held[0] * padding(self.width, each) for each in learners]
+        return [*(count - more for count, more in zip(counts, padded, strict=True)), outside]
 
 
 class _Trained(NamedTuple):
@@ -353,12 +369,13 @@ class _Trained(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """The trace of a step at one length and number of learners."""
+    """The trace of a step at one length and number of learners; ``half`` as ``StepTable._half_elements``."""
 
     length: int
     learners: int
     segments: Mapping[SegmentKey, Segment]
     trained: _Trained
+    half: Sequence[int]
 
     def at(self, key: SegmentKey) -> Segment:
         return self.segments.get(key, Segment())
@@ -379,6 +396,23 @@ def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:
         weights += rows * up.weight.shape[1] + down.weight.shape[0]
         biases += rows * (up.bias is not None)
     return weights, biases
+
+
+def _in_half(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.element_size() == 2)
+
+
+def _saved_bytes(
+    kinds: Indices, learners: Indices, at: Indices, ends: Sequence[_Ends], inner: Sequence[tuple[Any, _Layer]]
+) -> Array:
+    """Bytes by which 16 bits hold less than float32; ``at`` indexes the ends of each configuration."""
+    of_kind = np.zeros((int(kinds.max()) + 1, 2))
+    for code, layer in inner:
+        of_kind[code] = layer.half
+    of_layer = of_kind[kinds]
+    of_layer[:, 0] = np.array([end.lowest.half for end in ends])[at]
+    elements = of_layer[..., 0] + of_layer[..., 1] * learners
+    return np.asarray(2.0 * (elements.sum(axis=1) + np.array([end.half for end in ends])[at]))
 
 
 def _trained_tensors(model: nn.Module, layout: ModelLayout) -> _Trained:
