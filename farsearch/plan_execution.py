@@ -34,7 +34,7 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
 
 
 def has_half(layout: ModelLayout) -> bool:
-    """Return whether the layers of a model can be executed in 16 bits: its attention and feed-forward blocks are ours."""
+    """Return whether a model's layers can be executed in 16 bits: attention and feed-forward blocks can be ours."""
     return layout.recomputes_attention and not layout.gated
 
 

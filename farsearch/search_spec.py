@@ -143,6 +143,10 @@ class SearchSpec:
         "Whose plans compete: torch's, those of onnx, which trains on the board's CPU without torch, or any.  "
         "[default: torch; any on boards of at most 1 GB]", choices=("any", "torch", "onnx"), fingerprint="resolved",
     )  # fmt: skip
+    precision: Literal["float32", "bfloat16", "float16"] = _setting(
+        "Of the layers in the FAR phase: in 16 bits they take less memory and time, and do not learn exactly the same.",
+        "float32", choices=("float32", "bfloat16", "float16"), fingerprint="given",
+    )  # fmt: skip
     sampler: str = _setting("known-cost, tpe, nsga2, gp or random.", "known-cost", metavar="NAME", recorded=False)
     racing: bool = _setting("Stop a trial that can't reach the front any more.", True, recorded=False)
     baselines: str | None = _setting(

@@ -18,7 +18,7 @@ from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import PER_LAYER, Engines, FarConfig
+from farsearch.records import PER_LAYER, Engines, FarConfig, Precision
 
 __all__ = ["breakdown_of", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
 
@@ -41,6 +41,7 @@ def estimate(
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
     engine: Engines = "torch",
+    precision: Precision = "float32",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
@@ -55,10 +56,11 @@ def estimate(
         classes: outputs of the head, where there are no ``rows``.
         samples: rows of one epoch, each at full length; None for a single step.
         rows: your own, by ``read_own_rows``: their head, lengths and number, unless ``samples`` is another number.
-        plan: goal of the step plan; None for ordinary modules.
+        plan: goal of the step plan; None for ordinary modules, or, in 16 bits, the plan that saves most tensors.
         micro_batch_size: rows of one forward pass; None for the whole batch.
         prime_on_device: include the priming, with gradient descent in micro-batches.
         engine: ``torch``, ``onnx`` without torch on the board's CPU, or the better one of ``any``.
+        precision: of the layers; ``bfloat16`` and ``float16`` are not exact, and need a device that has them.
         revision: branch, tag or commit of a hub model.
         progress: reports the calibration of the device ``local``.
 
@@ -71,6 +73,7 @@ def estimate(
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
         prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
+        precision=precision,
     )  # fmt: skip
     return breakdown_of(pricer, config, plan, optimizer, micro_batch_size, features_of(samples, rows)).cost
 
@@ -111,7 +114,8 @@ def sweep(
     prime_on_device: bool = False,
     configurations: int = 10_000,
     seed: int = 0,
-    engine: Engines = "any",
+    engine: Engines | None = None,
+    precision: Precision = "float32",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sweep:
@@ -121,7 +125,9 @@ def sweep(
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
         rows: as in ``estimate``.
-        engine: whose plans are priced; ``any`` for those that the device's profile has figures of.
+        engine: whose plans are priced; None for all that the device's profile has figures of and that have the
+            precision.
+        precision: as in ``estimate``.
         configurations: number of seeded draws from the space, beside its corners; duplicates are priced once.
         revision: branch, tag or commit of a hub model.
         progress: reports each step.
@@ -138,9 +144,11 @@ def sweep(
         raise BadInput("priming on the device needs the number of rows of an epoch; give `samples`")
     layers = len(layout_of(_config_of(model, revision, progress)).layers)
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
+    engine = engine or ("any" if precision == "float32" else "torch")
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
         prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
+        precision=precision,
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
@@ -160,6 +168,7 @@ def pricer_for(
     progress: Callable[[str], None] | None,
     rows: OwnRows | None,
     engine: Engines = "torch",
+    precision: Precision = "float32",
 ) -> Pricer:
     """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
@@ -183,6 +192,7 @@ def pricer_for(
         device_samples=None if rows is None else features_of(samples, rows),
         prime_on_device=prime_on_device,
         priming_optimizer="sgd",
+        precision=precision,
         tables=shared_tables(settings, head),
     )
 

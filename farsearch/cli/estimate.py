@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
-    from farsearch.records import Engines, FarConfig, StepPlan
+    from farsearch.records import Engines, FarConfig, Precision, StepPlan
 
 __all__ = ["COMMANDS"]
 
@@ -83,6 +83,8 @@ class Fractions(ParamType):
 @click.option("--engine", type=click.Choice(["any", "torch", "onnx"]),
               help="onnx trains on the board's CPU without torch; any is the better one.  [default: torch; with "
               "--sweep any]")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+              show_default=True, help="Of the layers; 16 bits take less, and are not exact.")  # fmt: skip
 @click.option("--priming-epochs", type=AboveZero(), metavar="E", help="Length of the priming, with --prime-on device.")
 @click.option("--prime-on", type=click.Choice(["host", "device"]), default="host", show_default=True,
               help="On the device, priming takes memory and time there.")  # fmt: skip
@@ -105,6 +107,7 @@ def estimate(
     optimizer: Literal["adamw", "sgd"],
     micro_batch_size: int | None,
     engine: Engines | None,
+    precision: Precision,
     prime_on: Literal["host", "device"],
     whole_space: bool,
     space: str,
@@ -133,7 +136,10 @@ def estimate(
     if whole_space:
         _sweep(
             device, model, space, png, as_json,
-            {**job, "optimizer": optimizer, "micro_batch_size": micro_batch_size, "engine": engine or "any"},
+            {
+                **job, "optimizer": optimizer, "micro_batch_size": micro_batch_size, "engine": engine,
+                "precision": precision,
+            },
         )  # fmt: skip
         return
     from farsearch.api.estimate import breakdown_of, features_of, frozen_config, pricer_for
@@ -142,7 +148,7 @@ def estimate(
     frozen = {name: value for name, value in values.items() if name not in job and value is not None}
     config, goal = frozen_config(model, frozen, values["revision"]), None if plan == "modules" else plan
     with _waiting(f"tracing training steps of {model}") as note:
-        pricer = pricer_for(device, model, **job, progress=note, engine=engine or "torch")
+        pricer = pricer_for(device, model, **job, progress=note, engine=engine or "torch", precision=precision)
         priced = breakdown_of(pricer, config, goal, optimizer, micro_batch_size, features_of(samples, rows))
         changes = [] if priced.cost.fits else suggest_fixes(pricer, config, priced)
         if not priced.cost.fits and engine is None and prime_on == "host":

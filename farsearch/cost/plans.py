@@ -88,7 +88,7 @@ def check_precision(precision: Precision, profile: Profile, layout: ModelLayout,
         known = ", ".join(profile.precisions)
         raise BadInput(f"{name}; {profile.name} has no rate of it, choose {known}, or another device")
     if not has_half(layout):
-        raise BadInput(f"{name}; attention or feed-forward blocks of this model's family have only float32, choose that")
+        raise BadInput(f"{name}; this model's family supports only float32, choose that")
     if other := next((engine for engine in engines if engine != "torch"), None):
         raise BadInput(f"{name}; the engine {shown(other)} computes in float32, choose the engine torch")
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from torch import nn
@@ -35,6 +35,7 @@ from farsearch.cost.segments import (
     part_between,
 )
 from farsearch.cost.software import Software, build_ordinary
+from farsearch.cost.step_samples import Sample, elements_in_half, held_by_neuron, trained_tensors
 from farsearch.cost.telling_count import TellingCount
 from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.far.execution import Execution
@@ -131,7 +132,7 @@ class StepTable:
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
         self._unused_bytes = 0  # of buffers that a compiled step does not take
-        self._held = _held_by_neuron(model, layout)
+        self._held = held_by_neuron(model, layout)
         self._shapes = [tuple(tensor.shape) for tensor in [*model.parameters(), *model.buffers()]]
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
         self._frozen_bytes = 2 if {plan.frozen_dtype, plan.precision} != {"float32"} else 4
@@ -271,7 +272,7 @@ class StepTable:
             self._intern(fixed_tensors(trained.below)), self._intern(fixed_tensors(trained.above)), samples[0].half[-1],
         )  # fmt: skip
 
-    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
+    def _fit_layer(self, samples: Sequence[Sample], i: int, kind: LayerKind) -> _Layer:
         split = kind.ffn == "split"
         width = self.width if split else 0
         forward, release, backward = (
@@ -298,7 +299,7 @@ class StepTable:
         interned: _T = self._interned.setdefault((type(new), *numbers), new)
         return interned
 
-    def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
+    def _samples(self, stack: Sequence[LayerKind]) -> list[Sample]:
         """Trace a model of these layers at every length and number of learners that the polynomials need."""
         own = [layer.kind for layer in self.layout.layers]
         config = with_layers(self._config, [own.index(kind.own) for kind in stack])
@@ -313,7 +314,7 @@ class StepTable:
             with meta_tensors():
                 model, layout = build_ordinary(config, self._head, self.software)
             apply_kinds(model, layout, stack, k, self._execution)
-            trained, half = _trained_tensors(model, layout), self._half_elements(model, layout, stack, k)
+            trained, half = trained_tensors(model, layout), self._half_elements(model, layout, stack, k)
             for length in lengths:
                 batch = self._head.batch(self.batch_size, length)
                 try:
@@ -321,10 +322,10 @@ class StepTable:
                 except RuntimeError as error:  # incompatible shapes appear only in a step
                     raise unusable(self._config, error) from error
                 model.zero_grad()
-                samples.append(_Sample(length, k, traced, trained, half))
+                samples.append(Sample(length, k, traced, trained, half))
         return samples
 
-    def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[_Sample]:
+    def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[Sample]:
         """Compile a model of these layers with one number of learners, by which the sizes with another are known."""
         known = {size for tensor in self._shapes for size in tensor}
         first = TellingCount.choose(self.width, {*known, self.batch_size, length - 1, length, length + 1})
@@ -333,7 +334,7 @@ class StepTable:
         segments = compiled.segments(self.batch_size, length)
         others = (round(self.width * share) for share in _SHARES)
         other = next(k for each in others if (k := each - padding(self.width, each)) != first.learners)
-        samples: list[_Sample] = []
+        samples: list[Sample] = []
         for k in (first.learners, other):
             with meta_tensors():
                 model, layout = build_ordinary(config, self._head, self.software)
@@ -346,13 +347,13 @@ class StepTable:
             }
             # one length alone is of degree 0 in it
             half = self._half_elements(model, layout, stack, k)
-            samples.append(_Sample(0, k, events, _trained_tensors(model, layout), half))
+            samples.append(Sample(0, k, events, trained_tensors(model, layout), half))
         return samples
 
     def _half_elements(self, model: nn.Module, layout: ModelLayout, stack: Sequence[LayerKind], k: int) -> list[int]:
         """Elements in 16 bits of each layer, without zero padding, and last those outside of the layers."""
-        counts = [_in_half(get_module(model, layer.path)) for layer in layout.layers]
-        outside = _in_half(model) - sum(counts)
+        counts = [elements_in_half(get_module(model, layer.path)) for layer in layout.layers]
+        outside = elements_in_half(model) - sum(counts)
         if self._frozen_bytes == 4:
             return [*counts, outside]
         learners = ({"split": k, "none": 0}.get(kind.ffn, self.width) for kind in stack)
@@ -360,46 +361,10 @@ class StepTable:
         return [*(count - more for count, more in zip(counts, padded, strict=True)), outside]
 
 
-class _Trained(NamedTuple):
-    """Elements and dimensions of the trained tensors in the model's order: below the layers, in each, and above."""
-
-    below: list[tuple[int, int]]
-    layers: list[list[tuple[int, int]]]
-    above: list[tuple[int, int]]
-
-
-class _Sample(NamedTuple):
-    """The trace of a step at one length and number of learners; ``half`` as ``StepTable._half_elements``."""
-
-    length: int
-    learners: int
-    segments: Mapping[SegmentKey, Segment]
-    trained: _Trained
-    half: Sequence[int]
-
-    def at(self, key: SegmentKey) -> Segment:
-        return self.segments.get(key, Segment())
-
-
 def _compiled(layout: ModelLayout, plan: StepPlan) -> Execution:
     from farsearch.graph.compiler import engine_execution  # needs the package onnx
 
     return engine_execution(layout, plan)
-
-
-def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:
-    """Elements per hidden neuron of all blocks of a layer together: in matrices, and in biases."""
-    weights = biases = 0
-    for block in layout.layers[0].blocks:
-        up, down = get_module(model, block.up), get_module(model, block.down)
-        rows = up.weight.shape[0] // down.weight.shape[1]
-        weights += rows * up.weight.shape[1] + down.weight.shape[0]
-        biases += rows * (up.bias is not None)
-    return weights, biases
-
-
-def _in_half(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if p.element_size() == 2)
 
 
 def _saved_bytes(
@@ -413,14 +378,3 @@ def _saved_bytes(
     of_layer[:, 0] = np.array([end.lowest.half for end in ends])[at]
     elements = of_layer[..., 0] + of_layer[..., 1] * learners
     return np.asarray(2.0 * (elements.sum(axis=1) + np.array([end.half for end in ends])[at]))
-
-
-def _trained_tensors(model: nn.Module, layout: ModelLayout) -> _Trained:
-    trained = _Trained([], [[] for _ in layout.layers], [])
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
-            is_below = name.startswith(tuple(f"{path}." for path in (layout.embeddings, *layout.below)))
-            where = trained.layers[inside[0]] if inside else trained.below if is_below else trained.above
-            where.append((parameter.numel(), parameter.dim()))
-    return trained

@@ -1,9 +1,9 @@
-"""Layers in 16 bits: hidden states, products, saved tensors and frozen matrices. What is trained is stored in float32.
+"""Layers in 16 bits: hidden states, products, saved tensors and frozen matrices. Trained parameters are in float32.
 
-It is mixed precision as by torch's autocast, with two differences that save memory. Hidden states between modules are of
-16 bits too, so that the maps of one input share it, of which autocast would make a copy each. Frozen matrices are stored
-in 16 bits, so that they are not cast at each use. LayerNorms and softmax compute in float32 inside of the layers; the
-embeddings and the head are outside of them.
+It is mixed precision as by torch's autocast, with two differences that save memory. Hidden states between modules are
+of 16 bits too, so that the maps of one input share it, of which autocast would make a copy each. Frozen matrices are
+stored in 16 bits, so that they are not cast at each use. LayerNorms and softmax compute in float32 inside of layers;
+embeddings and head are outside of them.
 
 ``float16`` loses gradients below 6e-8. So inside of the layers gradients are ``LOSS_SCALE`` times as large: multiplied
 where they enter from the head, divided where they leave, at each parameter and at the bottom. The loss, and the

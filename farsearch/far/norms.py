@@ -97,9 +97,7 @@ class _HalfLayerNorm(torch.autograd.Function):
         y = torch.empty_like(z)
         mean, rstd = (z.new_empty(z.shape[:-1] + (1,), dtype=torch.float32) for _ in range(2))
         for part in portions(z, rows):
-            y[part], mean[part], rstd[part] = torch.native_layer_norm(
-                z[part].float(), weight.shape, weight, bias, eps
-            )
+            y[part], mean[part], rstd[part] = torch.native_layer_norm(z[part].float(), weight.shape, weight, bias, eps)
         ctx.save_for_backward(z, mean, rstd, weight, bias)
         return y
 

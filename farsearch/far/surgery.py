@@ -160,7 +160,7 @@ def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.M
         ValueError: as ``checked``, and for a precision that a model does not support.
     """
     if execution.precision != "float32" and not layout.recomputes_attention:
-        raise ValueError("precision is {!r}; this model's attention supports only 'float32'".format(execution.precision))
+        raise ValueError("precision is {!r}; this model supports only 'float32'".format(execution.precision))
     for path, stand_in in _pieces(model, layout, checked(execution)).items():
         set_module(model, path, stand_in(get_module(model, path)).train(model.training))
     for layer in layout.layers if execution.checkpointing else ():

@@ -180,7 +180,9 @@ class StepPlan(Record):
                 self.frozen_dtype == "float32",
                 f"{half} frozen_dtype {shown(self.frozen_dtype)}; frozen weights have the precision, leave it out",
             )
-            check(self.engine == "torch", f"{half} engine {shown(self.engine)}, which computes in float32; choose torch")
+            check(
+                self.engine == "torch", f"{half} engine {shown(self.engine)}, which computes in float32; choose torch"
+            )
 
     @property
     def summary(self) -> str:
