@@ -86,7 +86,7 @@ def check_precision(precision: Precision, profile: Profile, layout: ModelLayout,
     name = f"`precision` is {shown(precision)}"
     if precision not in profile.precisions:
         known = ", ".join(profile.precisions)
-        raise BadInput(f"{name}; {profile.name} has no rate of it, choose {known}, or another device")
+        raise BadInput(f"{name}; {profile.name} has no rate of it, choose {known}, another device, or calibrate it")
     if not has_half(layout):
         raise BadInput(f"{name}; this model's family supports only float32, choose that")
     if other := next((engine for engine in engines if engine != "torch"), None):

@@ -13,7 +13,7 @@ __all__ = ["Pool", "half_speedups", "overheads", "sustained_load", "timed_cases"
 
 _HALF = ("bfloat16", "float16")
 _HALF_PRODUCTS = ((256, 384, 1536), (1024, 384, 1536), (1024, 768, 3072))
-"""Tokens, inputs and outputs of the products of 16 bits, the smallest first: where the device has none it takes long."""
+"""Tokens, inputs and outputs of products of 16 bits, the smallest first, which takes long where a device has none."""
 
 
 class Pool:

@@ -8,13 +8,15 @@ from ..bundle_files import BundleFiles, BundleProblem
 
 __all__ = ["check_precision"]
 
+CPU_FILE = "/proc/cpuinfo"
+"""Where Linux reports the features of a CPU."""
 _CAPABILITY = {"bfloat16": (8, 0), "float16": (7, 0)}
 """The first GPUs with tensor cores for a type: Ampere, as in an Orin, and Volta, as in a Xavier."""
 _FLAGS = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "asimdhp"),
 }
-"""Features in /proc/cpuinfo of the CPUs with products of a type, of x86 and ARM."""
+"""Features of the CPUs with products of a type, of x86 and ARM."""
 
 
 def check_precision(bundle: BundleFiles) -> None:
@@ -43,7 +45,7 @@ def check_precision(bundle: BundleFiles) -> None:
 def _cpu_features() -> Optional[Sequence[str]]:
     """Features of the first core; None where the system does not report them."""
     try:
-        with open("/proc/cpuinfo") as file:
+        with open(CPU_FILE) as file:
             lines = [line.partition(":") for line in file]
     except OSError:
         return None
