@@ -367,6 +367,7 @@ def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
         "device_samples": settings.device_samples,
     }
     fixed |= {} if settings.engine == "torch" else {"engine": settings.engine}
+    fixed |= {} if settings.precision == "float32" else {"precision": settings.precision}
     return fixed | {name: repr(value) for name, value in bounds.items() if value is not None}
 
 
