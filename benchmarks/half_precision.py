@@ -40,8 +40,6 @@ __all__ = ["main"]
 
 _MODEL = "minilm"
 _BATCHES = ((8, 64), (16, 128))
-_TIMED = 5
-"""Steps of each precision, of which the median is taken."""
 _PLANS = {"store": STORE, "recompute": RECOMPUTE, "checkpointing": dataclasses.replace(STORE, checkpointing=True)}
 _PRIMING = 0.1
 
@@ -70,7 +68,7 @@ class StepRow:
         }
 
 
-def _step_rows(precision: Precision) -> Iterator[StepRow]:
+def _step_rows(precision: Precision, timed: int) -> Iterator[StepRow]:
     layers = layers_of(_MODEL)
     far = FarConfig((0.9,) * layers, 1e-4, 1.0)
     lean = dataclasses.replace(far, frozen_embeddings=True, frozen_attention_layers=layers)
@@ -78,11 +76,11 @@ def _step_rows(precision: Precision) -> Iterator[StepRow]:
     for batch_size, length in _BATCHES:
         for name, config in configs.items():
             for way, plan in _PLANS.items():
-                yield _step_row(f"{name}, {way}", batch_size, length, config, plan, precision)
+                yield _step_row(f"{name}, {way}", batch_size, length, config, plan, precision, timed)
 
 
 def _step_row(
-    title: str, batch_size: int, length: int, config: FarConfig, plan: StepPlan, precision: Precision
+    title: str, batch_size: int, length: int, config: FarConfig, plan: StepPlan, precision: Precision, timed: int
 ) -> StepRow:
     model_config, original, layout = built(_MODEL)
     plans = [plan, dataclasses.replace(plan, precision=precision)]
@@ -95,7 +93,7 @@ def _step_row(
             for model, each in zip(models, plans, strict=True)
         ]
         measured = [peak_mib(step.call, model, step.optimizer) for step, model in zip(ready, models, strict=True)]
-        seconds = [[step.seconds() for step in ready] for _ in range(_TIMED)]
+        seconds = [[step.seconds() for step in ready] for _ in range(timed)]
     exact, half = (statistics.median(each) for each in zip(*seconds, strict=True))
     return StepRow(
         f"{batch_size} x {length}, {title}", (predicted[0], predicted[1]), (measured[0], measured[1]), (exact, half)
@@ -157,12 +155,13 @@ def _metric_row(seed: int, exact: Outcome, half: Outcome) -> MetricRow:
 @click.option("--precision", type=click.Choice(["bfloat16", "float16"]), default="bfloat16", show_default=True)
 @click.option("--train-samples", type=click.IntRange(min=8), default=1024, show_default=True)
 @click.option("--steps/--no-steps", default=True, show_default=True, help="Also measure single steps.")
+@click.option("--timed", type=click.IntRange(min=1), default=5, show_default=True, help="Steps of each precision.")
 @click.option("--seeds", type=click.IntRange(min=0), default=3, show_default=True)
-def main(data_dir: Path | None, precision: Precision, train_samples: int, steps: bool, seeds: int) -> None:
+def main(data_dir: Path | None, precision: Precision, train_samples: int, steps: bool, timed: int, seeds: int) -> None:
     """Compare layers in 16 bits with float32: memory and time of steps, and the metric on SST-2."""
     click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {_MODEL}, {precision}\n")
     if steps:
-        _print(_step_rows(precision))
+        _print(_step_rows(precision, timed))
     if data_dir is not None:
         click.echo()
         _print(_metric_rows(precision, data_dir, train_samples, seeds))
