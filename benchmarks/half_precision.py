@@ -124,6 +124,7 @@ class MetricRow:
 
 
 def _metric_rows(precision: Precision, data_dir: Path, samples: int, seeds: int) -> Iterator[MetricRow]:
+    precisions: tuple[Precision, Precision] = ("float32", precision)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         for seed in range(seeds):
@@ -134,7 +135,7 @@ def _metric_rows(precision: Precision, data_dir: Path, samples: int, seeds: int)
             config = FarConfig((0.9,) * layers_of(_MODEL), 1e-3, 1.0, priming_epochs=_PRIMING)
             exact, half = (
                 bench.run(config, dataclasses.replace(STORE, optimizer_kernel="fused", precision=each))
-                for each in ("float32", precision)
+                for each in precisions
             )
             yield _metric_row(seed, exact, half)
 

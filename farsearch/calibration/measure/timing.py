@@ -1,5 +1,6 @@
 """Times of torch's operations, of its overheads, and of its training steps under sustained load."""
 
+from functools import partial
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
@@ -75,7 +76,7 @@ def _speedup(device: torch.device, dtype: torch.dtype, wait: Callable[[], None])
             pairs = [(left, right), (left.to(dtype), right.to(dtype))]
             for pair in pairs:
                 torch.mm(*pair)
-            seconds = [[time_call(lambda p=pair: torch.mm(*p), 1, wait) for _ in range(7)] for pair in pairs]  # type: ignore[misc]
+            seconds = [[time_call(partial(torch.mm, *pair), 1, wait) for _ in range(7)] for pair in pairs]
             ratios.append(median(seconds[0]) / median(seconds[1]))
             if median(ratios) <= 1.0:
                 return median(ratios)
