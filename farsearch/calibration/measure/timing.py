@@ -57,7 +57,8 @@ def half_speedups(device: torch.device) -> Dict[str, float]:
 
     A type that this torch lacks here, or in which they are not faster, is left out.
     """
-    wait, found = _waiting(device), {}
+    wait = _waiting(device)
+    found: Dict[str, float] = {}
     for name in _HALF:
         try:
             with torch.no_grad():
