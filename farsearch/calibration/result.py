@@ -178,9 +178,9 @@ class Calibration(Record):
     half_speedups: Mapping[Precision, float] | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
-        for name, speedup in (self.half_speedups or {}).items():
-            right = name in ("bfloat16", "float16") and 1 < speedup < _MOST_SPEEDUP
-            _check(right, f"half_speedups.{shown(name)} is {speedup}; it must be of bfloat16 or float16, above 1")
+        for precision, speedup in (self.half_speedups or {}).items():
+            right = precision in ("bfloat16", "float16") and 1 < speedup < _MOST_SPEEDUP
+            _check(right, f"half_speedups.{shown(precision)} is {speedup}; it must be of bfloat16 or float16, above 1")
         _plain("result", [("date", self.date)])
         for name, states in self.conditions.items():
             _plain(f"conditions.{name}", [pair for key, text in states.items() for pair in (("key", key), (key, text))])

@@ -225,7 +225,7 @@ def _plan(value: Any) -> None:
         _name(value[name], "plan." + name)
     _name(precision, "plan.precision")
     _bool(value["checkpointing"], "plan.checkpointing")
-    checked(Execution(*(value[name] for name in names), precision=precision))
+    checked(Execution(*(value[name] for name in names))._replace(precision=precision))
     if precision != "float32" and value.get("engine", "torch") != "torch":
         raise ValueError("plan.precision is {}; the engine torch alone has it".format(shown(precision)))
     _choice(value["optimizer"], "plan.optimizer", _OPTIMIZERS)

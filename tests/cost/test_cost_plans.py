@@ -162,9 +162,9 @@ def test_layers_in_16_bits_are_offered_by_devices_that_have_them(device: str, pr
     for precision in ("bfloat16", "float16"):
         if precision not in precisions:
             with pytest.raises(BadInput, match=device):
-                Pricer(config, Head(), 4, 16, profile, precision=precision)  # type: ignore[arg-type]
+                Pricer(config, Head(), 4, 16, profile, precision=precision)
             continue
-        plans = Pricer(config, Head(), 4, 16, profile, precision=precision).plans  # type: ignore[arg-type]
+        plans = Pricer(config, Head(), 4, 16, profile, precision=precision).plans
         assert {plan.precision for plan in plans} == {precision}
         assert not any(plan.exact for plan in plans)
         assert all(f"{precision} (not exact)" in plan.summary for plan in plans)
