@@ -74,6 +74,12 @@ class Job:
         """``TASK-MODEL-DEVICE-SPACE``, in characters that a folder's name can have."""
         return _default_name(self.settings.job.task, self.source.name, self.settings.device, self.space.name)
 
+    def final(self) -> Job:
+        """Return the job of a final model, which trains on the held-out rows too."""
+        rows = self.split.final(len(self.data.train))
+        job = dataclasses.replace(self.settings.job, train_samples=len(rows), validation_samples=0)
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, job=job), split=Split(rows, ()))
+
     def bench(self, store: Store) -> Bench:
         """Load model and data for training."""
         job = self.settings.job

@@ -10,7 +10,7 @@ from torch import nn
 
 from farsearch.cost.software import torch_version
 from farsearch.devices.profile import Profile
-from farsearch.errors import BadInput
+from farsearch.errors import BadInput, ProfileError
 from farsearch.far.display import shown
 from farsearch.far.layout import ModelLayout
 from farsearch.far.optimizer import BackwardOptimizer, Optimizer, has_fused, make_optimizer
@@ -79,14 +79,15 @@ def check_precision(precision: Precision, profile: Profile, layout: ModelLayout,
     """Check that a device, a model and all engines can execute layers in a precision.
 
     Raises:
-        BadInput: one line with what can't.
+        ProfileError: for a device without it.
+        BadInput: for a model or an engine without it.
     """
     if precision == "float32":
         return
     name = f"`precision` is {shown(precision)}"
     if precision not in profile.precisions:
         known = ", ".join(profile.precisions)
-        raise BadInput(f"{name}; {profile.name} has no rate of it, choose {known}, another device, or calibrate it")
+        raise ProfileError(f"{name}; {profile.name} has no rate of it, choose {known}, another device, or calibrate it")
     if not has_half(layout):
         raise BadInput(f"{name}; this model's family supports only float32, choose that")
     if other := next((engine for engine in engines if engine != "torch"), None):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from farsearch.cost.compiled import CompiledCosts
 from farsearch.cost.constraints import Constraints, Peaks
@@ -20,9 +19,9 @@ from farsearch.cost.segments import Array, Composed
 from farsearch.cost.software import Software, software_of
 from farsearch.cost.step_table import StepTable
 from farsearch.cost.traced_model import TableKey, TracedModel, traced_plan
+from farsearch.cost.whole_model import Prepare
 from farsearch.cost.workload import Epochs, Workload
 from farsearch.devices.profile import Profile
-from farsearch.far.layout import ModelLayout
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
 from farsearch.records import Engine, FarConfig, Precision, StepPlan
@@ -302,7 +301,7 @@ class Pricer:
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
         return worse_of(memory, other, priming > 0), {**time, "priming": seconds}
 
-    def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Price:
+    def price_prepared(self, prepare: Prepare, epochs: float) -> Price:
         """Return the cost of training the model as ``prepare`` changes it, with gradients where it leaves them.
 
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.

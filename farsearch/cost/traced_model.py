@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
-
-from torch import nn
 
 from farsearch.cost.segments import Composed
 from farsearch.cost.software import Software
 from farsearch.cost.step_table import StepTable
-from farsearch.cost.whole_model import trace_prepared
+from farsearch.cost.whole_model import Prepare, trace_prepared
 from farsearch.far.execution import rows_at_once
 from farsearch.far.layout import ModelLayout
 from farsearch.models.families import layout_of
@@ -41,6 +39,11 @@ def shared_tables(config: Any, head: Head) -> dict[TableKey, StepTable]:
 
 @lru_cache(maxsize=16)
 def _tables(_config: str, _head: Head) -> dict[TableKey, StepTable]:
+    return {}
+
+
+@lru_cache(maxsize=16)
+def _prepared_steps(_config: str, _head: Head) -> dict[tuple[Prepare, int, Software], Composed]:
     return {}
 
 
@@ -81,6 +84,9 @@ class TracedModel:
             self._tables[key] = StepTable(self._config, self.head, rows, key[1], chunk, software)
         return self._tables[key]
 
-    def step_of(self, prepare: Callable[[nn.Module, ModelLayout], None], rows: int, software: Software) -> Composed:
-        """Return the step of the model as ``prepare`` changes it; see ``trace_prepared``."""
-        return trace_prepared(self._config, self.head, rows, prepare, software)
+    def step_of(self, prepare: Prepare, rows: int, software: Software) -> Composed:
+        """Return the step of the model as ``prepare`` changes it, traced once a process; see ``trace_prepared``."""
+        steps, key = _prepared_steps(self._config.to_json_string(use_diff=False), self.head), (prepare, rows, software)
+        if key not in steps:
+            steps[key] = trace_prepared(self._config, self.head, rows, prepare, software)
+        return steps[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farsearch.devices.profile import Profile, read_profile
@@ -9,7 +10,7 @@ from farsearch.errors import ProfileError
 from farsearch.far.display import shown
 from farsearch.runtime.near_names import did_you_mean
 
-__all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile"]
+__all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile", "load_profiles"]
 
 LOCAL = "local"
 """Name of this machine's profile, which is calibrated (farsearch.calibration.local) and not shipped."""
@@ -43,6 +44,19 @@ def load_profile(name_or_path: str | Path, user_dir: Path | None = None) -> Prof
     if profile.name != text:
         raise ProfileError(f"{path}: name is {shown(profile.name)}; it must be the file's name {shown(text)}")
     return profile
+
+
+def load_profiles(user_dir: Path, left_out: Callable[[str], None]) -> Iterator[Profile]:
+    """Yield the shipped profiles and those in ``user_dir``, sorted by name, which groups the modes of a board.
+
+    Args:
+        left_out: is called with the error of each that can't be read.
+    """
+    for name in list_profiles(user_dir):
+        try:
+            yield load_profile(name, user_dir)
+        except ProfileError as error:
+            left_out(f"left out: {error}")
 
 
 def is_another_machine(device: str, machine: str) -> bool:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from farsearch.baselines import METHODS, price_method, train_method
+from farsearch.baselines import method_named, price_method, train_method
 from farsearch.cost.plans import ordinary_plan, quickest
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.errors import BadInput, TrialError
@@ -27,12 +27,14 @@ from farsearch.records import (
     Verification,
     VerifiedTrial,
 )
+from farsearch.study.activity import recorded
 from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
 from farsearch.study.results import training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.tasks.split import Split, draw_training
 from farsearch.training import Bench
+from farsearch.training.phase import OnStep
 
 __all__ = ["Point", "verify"]
 
@@ -55,6 +57,12 @@ class Point:
         """Name for people: ``trial 7``, or the baseline's."""
         return f"trial {self.record.number}" if self.baseline is None else self.baseline.title
 
+    @property
+    def epochs(self) -> float:
+        """Epochs of the training, without priming."""
+        record = self.record
+        return record.baseline.epochs if isinstance(record, BaselineTrial) else record.config.epochs
+
     def again(self, seed: int, samples: int) -> Verification:
         """Return the repetition with another seed, on so many training rows."""
         return Verification(None if self.baseline else self.record.number, seed, samples)
@@ -63,19 +71,21 @@ class Point:
         """Return the plan of the training on the device, and its cost."""
         if isinstance(self.record, BaselineTrial):
             baseline = self.record.baseline
-            return ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
+            return ordinary_plan(pricer.profile), price_method(method_named(baseline.method), baseline.epochs, pricer)
         return pricer.best(self.record.config, goal)
 
-    def train(self, plan: StepPlan, bench: Bench, watcher: AuxiliaryWatcher) -> Completed | Stopped:
+    def train(
+        self, plan: StepPlan, bench: Bench, on_step: OnStep, on_note: Callable[[str], None]
+    ) -> Completed | Stopped:
         """Train the point on a bench, and return the result, or the reason why there is none."""
         try:
             if isinstance(self.record, BaselineTrial):
                 one = self.record.baseline
-                method = METHODS[one.method]
-                outcome = train_method(method, one.learning_rate, one.epochs, bench, watcher.step, watcher.note)
+                method = method_named(one.method)
+                outcome = train_method(method, one.learning_rate, one.epochs, bench, on_step, on_note)
             else:
                 executed = quickest(plan, bench.layout)
-                outcome = bench.run(self.record.config, executed, watcher.step, watcher.note)
+                outcome = bench.run(self.record.config, executed, on_step, on_note)
         except TrialError as error:
             return Stopped(str(error))
         return training_result(outcome)
@@ -121,7 +131,10 @@ def verify(
         for point in [point for of, point in left if of == seed]:
             number += 1
             plan, cost = point.price(pricer, search.goal)
-            watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
+            title = f"{point.title}, seed {seed}"
+            watcher.training_started(title, number, len(wanted), cost)
+            with recorded(search.folder, title, watcher.step, epochs=point.epochs) as on_step:
+                outcome = point.train(plan, bench, on_step, watcher.note)
             trained = VerifiedTrial(
                 number=0,
                 verifies=point.again(seed, samples),
@@ -129,7 +142,7 @@ def verify(
                 config=point.record.config,
                 plan=plan,
                 cost=cost,
-                outcome=point.train(plan, bench, watcher),
+                outcome=outcome,
             )
             stored, snapshot = add_once(auxiliary, search.store, trained)
             watcher.training_ended(stored, snapshot)

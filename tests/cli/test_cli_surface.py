@@ -20,24 +20,31 @@ from tests.journey import call, start
 COMMON = {"-h", "--help"}
 STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
 CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", "--trial", "--plan"}
+COST = {
+    "--model", "--revision", "--batch-size", "--max-length", "--classes", "--samples", "--method", "--frozen-fraction",
+    "--frozen-heads", "--frozen-embeddings", "--frozen-attention-layers", "--frozen-bottom-layers", "--plan",
+    "--optimizer", "--micro-batch-size", "--engine", "--precision",
+}  # fmt: skip
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
     "cache show": {JSON},
     "devices calibrate": {"--engine", "--out", "--script", "--seconds"},
     "devices check NAME": {"--engine", "--model", JSON},
     "devices import RESULT": {"--name", "--like", "--force"},
-    "devices list": set(),
+    "devices list": {JSON},
+    "devices rank": {*COST, JSON},
     "devices show NAME": set(),
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
-        "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--frozen-heads", "--classes", "--samples", "--plan",
-        "--optimizer", "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
+        *COST, "--device", "--priming-epochs", "--prime-on", "--largest-batch", "--sweep", "--space", "--png", JSON,
         "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column",
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
-        "--skip-bad-rows", "--engine", "--precision",
+        "--skip-bad-rows",
     },
-    "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
+    "export STUDY": {
+        *CHOICE, "--out", "--delta", "--onnx", "--engine", "--refit", "--data-dir", "--register", "--alias", STORAGE,
+        TRACKING,
+    },
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
     "models list": {JSON},
     "pareto STUDY": {"--png", JSON, STORAGE},
@@ -73,6 +80,7 @@ SURFACE: dict[str, set[str]] = {
         "--trials", "--seeds", "--train-samples", "--baselines", "--data-dir", "--model", "--device", JSON, STORAGE,
         TRACKING,
     },
+    "watch STUDY": {"--host", "--port", "--browser", "--no-browser", STORAGE},
     "worker STUDY": {
         "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
     },
@@ -208,7 +216,11 @@ def test_debug_adds_the_traceback_at_any_position(tmp_path: Path, place: int) ->
 
 def test_an_unexpected_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line refers to ``--debug``."""
-    monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
+
+    def fail(*_: object) -> None:
+        raise KeyError("no\nsuch")
+
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", fail)
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"

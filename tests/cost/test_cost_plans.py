@@ -15,7 +15,7 @@ from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.software import torch_version
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile, list_profiles, load_profile
-from farsearch.errors import BadInput
+from farsearch.errors import BadInput, ProfileError
 from farsearch.goals import GOALS, Goal, best_plan
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
@@ -161,7 +161,7 @@ def test_layers_in_16_bits_are_offered_by_devices_that_have_them(device: str, pr
     profile, config = load_profile(device), make_config("bert")
     for precision in ("bfloat16", "float16"):
         if precision not in precisions:
-            with pytest.raises(BadInput, match=device):
+            with pytest.raises(ProfileError, match=device):
                 Pricer(config, Head(), 4, 16, profile, precision=precision)
             continue
         plans = Pricer(config, Head(), 4, 16, profile, precision=precision).plans
