@@ -8,7 +8,7 @@ from farsearch.far.execution import Execution
 from farsearch.far.layout import ModelLayout
 from farsearch.records import Engine, StepPlan
 
-__all__ = ["RECOMPUTE", "STORE", "executable", "execution_of", "for_engine", "stepped_at_end"]
+__all__ = ["RECOMPUTE", "STORE", "executable", "execution_of", "for_engine", "has_half", "stepped_at_end"]
 
 STORE = StepPlan(feed_forward="store", attention="recompute", dropout="seed", layer_norm="output")
 RECOMPUTE = dataclasses.replace(STORE, feed_forward="recompute")
@@ -18,7 +18,7 @@ def execution_of(plan: StepPlan, chunk_rows: int | None = None) -> Execution:
     """Return the part of a plan that the model executes."""
     return Execution(
         plan.feed_forward, plan.attention, plan.dropout, plan.layer_norm, plan.frozen_dtype, plan.checkpointing,
-        chunk_rows,
+        chunk_rows, plan.precision,
     )  # fmt: skip
 
 
@@ -29,7 +29,13 @@ def executable(plan: StepPlan, layout: ModelLayout) -> StepPlan:
         feed_forward="modules" if layout.gated else plan.feed_forward,
         frozen_dtype="float32" if layout.gated else plan.frozen_dtype,
         attention=plan.attention if layout.recomputes_attention else "modules",
+        precision=plan.precision if has_half(layout) else "float32",
     )
+
+
+def has_half(layout: ModelLayout) -> bool:
+    """Return whether a model's layers can be executed in 16 bits: attention and feed-forward blocks can be ours."""
+    return layout.recomputes_attention and not layout.gated
 
 
 def for_engine(plan: StepPlan, engine: Engine, layout: ModelLayout) -> StepPlan:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from farsearch.calibration.local import engine_profiles, find_profile
+from farsearch.cost.plans import check_precision
 from farsearch.cost.pricer import Pricer, priming_plan
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile
@@ -107,6 +108,7 @@ class Job:
             seed=job.seed,
             prime_on_device=settings.prime_on == "device",
             priming_optimizer=job.priming.optimizer,
+            precision=settings.precision,
             max_memory_mib=settings.max_memory_mib,
             max_time_s=settings.max_time_s,
             # the model sees a long context as several rows
@@ -275,15 +277,16 @@ def _read(
         class_weights=chosen_weights(options.class_weights, recorded.class_weights if recorded else None, data),
         **options.given(JobSpec),
     )
-    engine = options.engine or _usual_engine(profile, recorded)
+    engine = options.engine or ("torch" if options.precision != "float32" else _usual_engine(profile, recorded))
     engines = engine_profiles(profile, engine, store.home)
+    check_precision(options.precision, profile, layout_of(config), engines)
     if engine == "onnx" and options.prime_on == "device":
         raise BadInput("`prime_on` is 'device' and `engine` 'onnx': priming needs torch; give one of them")
     tokens = token_counts(tokenizer, data.train, data.spec.kind, max_length)
     settings = StudySettings(
         job=job,
         device=profile.name,
-        profile=profile.digest,
+        profile=profile.digest_in(options.precision),
         space=space.to_dict(),
         pricing=PRICING,
         engine="torch" if tuple(engines) == ("torch",) else engine,

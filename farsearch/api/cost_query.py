@@ -20,7 +20,7 @@ from farsearch.models.config import load_config
 from farsearch.models.families import layout_of, max_length_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import PER_LAYER, Engines, FarConfig
+from farsearch.records import PER_LAYER, Engines, FarConfig, Precision
 
 __all__ = ["CostQuery", "features_of", "layers_of", "pricer_for", "query_of"]
 
@@ -49,6 +49,7 @@ class CostQuery:
     micro_batch_size: int | None = None
     prime_on_device: bool = False
     engine: Engines = "torch"
+    precision: Precision = "float32"
     revision: str | None = None
 
     @property
@@ -66,7 +67,7 @@ class CostQuery:
         return pricer_for(
             device, self.model, batch_size=self.batch_size, max_length=self.max_length, classes=self.classes,
             samples=self.samples, prime_on_device=self.prime_on_device, revision=self.revision, progress=progress,
-            rows=self.rows, engine=self.engine,
+            rows=self.rows, engine=self.engine, precision=self.precision,
         )  # fmt: skip
 
     def breakdown(self, pricer: Pricer) -> CostBreakdown:
@@ -81,7 +82,7 @@ class CostQuery:
             return cost_breakdown(pricer, self.trained, plans, self.plan, self.features)
         asked = {
             "plan": self.plan, "optimizer": self.optimizer != "adamw", "micro_batch_size": self.micro_batch_size,
-            "engine": "torch" not in pricer.engines,
+            "engine": "torch" not in pricer.engines, "precision": self.precision != "float32",
         }  # fmt: skip
         for name in (name for name, value in asked.items() if value):
             raise BadInput(
@@ -130,6 +131,7 @@ def pricer_for(
     progress: Callable[[str], None] | None,
     rows: OwnRows | None,
     engine: Engines = "torch",
+    precision: Precision = "float32",
 ) -> Pricer:
     """Return the cost model of ``estimate``, with its arguments and errors."""
     settings = _config_of(model, revision, progress)
@@ -153,6 +155,7 @@ def pricer_for(
         device_samples=None if rows is None else features_of(samples, rows),
         prime_on_device=prime_on_device,
         priming_optimizer="sgd",
+        precision=precision,
         tables=shared_tables(settings, head),
     )
 

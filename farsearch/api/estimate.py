@@ -17,7 +17,7 @@ from farsearch.cost.sweep import Sweep, price_space
 from farsearch.devices import Profile, load_profiles
 from farsearch.errors import BadInput, ProfileError
 from farsearch.goals import Goal
-from farsearch.records import Engines, FarConfig, StepPlan
+from farsearch.records import Engines, FarConfig, Precision, StepPlan
 
 __all__ = ["RankedDevice", "estimate", "largest_batch", "largest_of", "rank_devices", "ranked", "sweep"]
 
@@ -38,6 +38,7 @@ def estimate(
     micro_batch_size: int | None = None,
     prime_on_device: bool = False,
     engine: Engines = "torch",
+    precision: Precision = "float32",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
     **frozen: Any,
@@ -53,10 +54,11 @@ def estimate(
         classes: outputs of the head, where there are no ``rows``.
         samples: rows of one epoch, each at full length; None for a single step.
         rows: your own, by ``read_own_rows``: their head, lengths and number, unless ``samples`` is another number.
-        plan: goal of the step plan; None for ordinary modules.
+        plan: goal of the step plan; None for ordinary modules, or, in 16 bits, the plan that saves most tensors.
         micro_batch_size: rows of one forward pass; None for the whole batch.
         prime_on_device: include the priming, with gradient descent in micro-batches.
         engine: ``torch``, ``onnx`` without torch on the board's CPU, or the better one of ``any``.
+        precision: of the layers; ``bfloat16`` and ``float16`` are not exact, and need a device that has them.
         revision: branch, tag or commit of a hub model.
         progress: reports the calibration of the device ``local``.
 
@@ -67,7 +69,8 @@ def estimate(
     job = {
         "batch_size": batch_size, "max_length": max_length, "classes": classes, "samples": samples, "rows": rows,
         "plan": plan, "optimizer": optimizer, "micro_batch_size": micro_batch_size,
-        "prime_on_device": prime_on_device, "engine": engine, "revision": revision,
+        "prime_on_device": prime_on_device, "engine": engine, "precision": precision,
+        "revision": revision,
     }  # fmt: skip
     query = query_of(model, config, method, {**job, **frozen})
     return query.breakdown(query.pricer(device, progress)).cost
@@ -174,7 +177,8 @@ def sweep(
     prime_on_device: bool = False,
     configurations: int = 10_000,
     seed: int = 0,
-    engine: Engines = "any",
+    engine: Engines | None = None,
+    precision: Precision = "float32",
     revision: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Sweep:
@@ -184,7 +188,9 @@ def sweep(
         space: name of a space, or path of its file.
         samples: rows of one epoch, each at full length; None for a single step.
         rows: as in ``estimate``.
-        engine: whose plans are priced; ``any`` for those that the device's profile has figures of.
+        engine: whose plans are priced; None for all that the device's profile has figures of and that have the
+            precision.
+        precision: as in ``estimate``.
         configurations: number of seeded draws from the space, beside its corners; duplicates are priced once.
         revision: branch, tag or commit of a hub model.
         progress: reports each step.
@@ -203,7 +209,8 @@ def sweep(
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
+        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows,
+        engine=engine or ("any" if precision == "float32" else "torch"), precision=precision,
     )  # fmt: skip
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]

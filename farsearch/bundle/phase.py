@@ -151,8 +151,8 @@ def _profile_of(snapshot: StudySnapshot, home: Path) -> Profile | None:
     # it may have been given as a file
     given = str(snapshot.meta.get("options", {}).get("device", name))
     profiles = (_profile(named, home) for named in dict.fromkeys((given, name)))
-    digest = snapshot.settings.profile
-    return next((profile for profile in profiles if profile is not None and profile.digest == digest), None)
+    digest, precision = snapshot.settings.profile, snapshot.settings.precision
+    return next((each for each in profiles if each is not None and each.digest_in(precision) == digest), None)
 
 
 def _profile(name: str, home: Path) -> Profile | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from farsearch import far, runtime
@@ -24,7 +23,6 @@ from farsearch.errors import BadInput, MissingResource
 from farsearch.far import safetensors
 from farsearch.far.display import shown
 from farsearch.far.loss import LossForm
-from farsearch.far.surgery import apply_far, merge
 from farsearch.files import read_json, save_tensors, write_json, write_text
 from farsearch.models.config import load_config
 from farsearch.models.heads import Head, head_for
@@ -40,6 +38,7 @@ from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_diges
 from farsearch.study.artifacts import SavedTrial, load_trial
 from farsearch.study.refit import Refit
 from farsearch.tasks.spec import study_task
+from farsearch.training.phase import put_trained
 
 __all__ = ["Written", "write_bundle"]
 
@@ -267,7 +266,7 @@ def _start_and_tuned(
     frozen_values = snapshot.settings.job.priming.frozen_values
     start = start_state(layout, pretrained, primed, saved.learners, trial.config, frozen_values, saved.heads)
     model.load_state_dict(start)
-    _put_trained(model, layout, saved, trial.config)
+    put_trained(model, layout, saved.learners, saved.heads, trial.config, saved.trained)
     return start
 
 
@@ -299,17 +298,3 @@ def _weights(
 def _checksums(work: Path) -> dict[str, str]:
     files = sorted(path for path in work.rglob("*") if path.is_file())
     return {path.relative_to(work).as_posix(): file_digest(str(path)) for path in files}
-
-
-def _put_trained(model: Any, layout: Any, saved: SavedTrial, config: Any) -> None:
-    """Load the trained tensors into the reconfigured model, and merge it."""
-    config = config.canonical()
-    apply_far(
-        model, layout, saved.learners, config.frozen_embeddings, config.frozen_attention_layers,
-        config.frozen_bottom_layers, heads=saved.heads or None,
-    )  # fmt: skip
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in saved.trained.items():
-            parameters[name].copy_(value)
-    merge(model, layout)

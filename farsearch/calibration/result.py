@@ -17,7 +17,7 @@ from farsearch.calibration.measure.workloads import WORKLOADS
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.json_records import UNLESS_DEFAULT, Record
-from farsearch.records import Engine
+from farsearch.records import Engine, Precision
 
 __all__ = ["Calibration", "Course", "Launch", "Machine", "Memory", "Sample", "parse_result", "read_result"]
 
@@ -27,6 +27,7 @@ _LEAST_MIB = 128.0
 """Least memory of a machine that runs torch."""
 _MOST_TAKEN = 0.9
 """Largest share of the memory held by other programs during a measurement; the script reports no more."""
+_MOST_SPEEDUP = 1000.0
 _DIMS = frozenset(cases("products")) | frozenset(cases("streams"))
 _NEEDED = {
     "matrix product": {"gemm_nt", "gemm_nn", "gemm_tn"},
@@ -159,6 +160,8 @@ class Calibration(Record):
         conditions: clocks, governors, power mode and temperatures ``before`` and ``after``.
         sustained: by workload.
         took_s: seconds of the whole measurement.
+        half_speedups: rate of products with factors of ``bfloat16`` and ``float16``, by that of float32, where they are
+            faster; None where they were not measured.
     """
 
     what: str
@@ -172,8 +175,12 @@ class Calibration(Record):
     samples: tuple[Sample, ...]
     sustained: Mapping[str, Course]
     took_s: float
+    half_speedups: Mapping[Precision, float] | None = field(default=None, metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
+        for precision, speedup in (self.half_speedups or {}).items():
+            right = precision in ("bfloat16", "float16") and 1 < speedup < _MOST_SPEEDUP
+            _check(right, f"half_speedups.{shown(precision)} is {speedup}; it must be of bfloat16 or float16, above 1")
         _plain("result", [("date", self.date)])
         for name, states in self.conditions.items():
             _plain(f"conditions.{name}", [pair for key, text in states.items() for pair in (("key", key), (key, text))])

@@ -99,6 +99,12 @@ _COST: Mapping[str, Mapping[str, Any]] = {
         "type": click.Choice(["any", "torch", "onnx"]),
         "help": "onnx trains on the board's CPU without torch; any is the better one.  [default: torch]",
     },
+    "precision": {
+        "type": click.Choice(["float32", "bfloat16", "float16"]),
+        "default": "float32",
+        "show_default": True,
+        "help": "Of the layers; 16 bits take less, and are not exact.",
+    },
 }
 """The options, in the order of the help."""
 

@@ -80,8 +80,17 @@ def estimate(
     rows = None if train is None else _own_rows(train, values["model"], given, values)
     more = {"prime_on_device": prime_on == "device", "rows": rows}
     if whole_space:
-        named = ("batch_size", "max_length", "classes", "samples", "revision", "optimizer", "micro_batch_size")
-        job = {name: values[name] for name in named} | more | {"engine": values["engine"] or "any"}
+        named = (
+            "batch_size",
+            "max_length",
+            "classes",
+            "samples",
+            "revision",
+            "optimizer",
+            "micro_batch_size",
+            "precision",
+        )
+        job = {name: values[name] for name in named} | more | {"engine": values["engine"]}
         _sweep(device, values["model"], space, png, as_json, job)
     else:
         _estimate(device, query_from(values, **more), values["method"], largest_batch, as_json)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from farsearch.devices.rates import PRODUCTS, STREAMS
+from farsearch.devices.rates import HALF_PRODUCTS, PRODUCTS, STREAMS
 
 __all__ = ["CATEGORIES", "FEATURES", "OPERATION_KINDS", "VIEWS", "Operation", "describe", "tensors_in"]
 
-OPERATION_KINDS = (*PRODUCTS, *STREAMS)
-"""Kinds of operations, each with its own rate on a calibrated device."""
+OPERATION_KINDS = (*PRODUCTS, *STREAMS, *HALF_PRODUCTS)
+"""Kinds of operations; all but the last have their own rate on a calibrated device."""
+_HALF = {torch.bfloat16: "bfloat16_", torch.float16: "float16_"}
+"""Beginning of the kinds of products by the type of their factors."""
 
 CATEGORIES = ("gemm", "bmm", "stream", "optimizer")
 """Categories in reports: products, batched products of the attention, everything else, the optimizer's step."""
@@ -103,7 +106,8 @@ def describe(name: str, args: Any, inputs: list[Tensor], outputs: list[Tensor], 
         form = "tn" if _transposed(left) else "nt" if _transposed(right) else "nn"
         work = 2 * outputs[0].numel() * left.shape[-1]
         matrices = 1 if left.dim() == 2 else left.shape[0]
-        return Operation(f"{shape}_{form}", shape, work, _nbytes([left]), _nbytes([right]), out, matrices)
+        kind = f"{_HALF.get(left.dtype, '')}{shape}_{form}"
+        return Operation(kind, shape, work, _nbytes([left]), _nbytes([right]), out, matrices)
     if name in _ATTENTIONS:
         queries, keys, products = _ATTENTIONS[name]
         rows, heads, length, size = args[queries[0]].shape

@@ -15,7 +15,14 @@ from farsearch.cost.compiled import CompiledCosts, vocabulary_mib
 from farsearch.cost.constraints import Constraints, Peaks
 from farsearch.cost.memory import MIB
 from farsearch.cost.narrow_top import with_narrow_top
-from farsearch.cost.plans import compiled_plans, exact_plans, ordinary_plan, stepped_at_end
+from farsearch.cost.plans import (
+    check_precision,
+    compiled_plans,
+    exact_plans,
+    half_plans,
+    ordinary_plan,
+    stepped_at_end,
+)
 from farsearch.cost.prices import Price, Prices, total_of, worse_of
 from farsearch.cost.segment_costs import Passes, SegmentCosts
 from farsearch.cost.segments import Array, Composed
@@ -27,7 +34,7 @@ from farsearch.cost.workload import Epochs, Workload
 from farsearch.devices.profile import Profile
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
-from farsearch.records import Engine, FarConfig, StepPlan
+from farsearch.records import Engine, FarConfig, Precision, StepPlan
 
 __all__ = ["Price", "Pricer", "Prices", "best_of", "full_fine_tuning", "priming_plan"]
 
@@ -92,12 +99,16 @@ class Pricer:
         seed: of the order of the batches.
         prime_on_device: priming runs on the device too, with ``priming_plan``'s micro-batches.
         priming_optimizer: ``adamw`` or ``sgd``.
+        precision: of the layers in the plans that compete; ordinary modules, baselines and priming have float32.
         max_memory_mib, max_time_s: limits of the user.
         device_samples: rows that the device trains on; None for as many as ``lengths``.
         watched_rows: rows of each evaluation of a phase whose best state is kept (``runtime.best_state``): its copy of
             the trained tensors and the evaluations are priced, and no step is taken to be saved. None without.
         clips: the norm of all gradients is clipped: only plans whose optimizer steps at the end compete.
         tables, traces: as in ``TracedModel``.
+
+    Raises:
+        BadInput: for a precision that the device, the model or an engine lacks.
     """
 
     def __init__(
@@ -113,6 +124,7 @@ class Pricer:
         seed: int = 0,
         prime_on_device: bool = False,
         priming_optimizer: str = "adamw",
+        precision: Precision = "float32",
         max_memory_mib: float | None = None,
         max_time_s: float | None = None,
         device_samples: int | None = None,
@@ -124,13 +136,14 @@ class Pricer:
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
-        self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
+        self.prime_on_device, self.priming_optimizer, self.precision = prime_on_device, priming_optimizer, precision
         self.watched_rows, self.clips = watched_rows, clips
         self._model = TracedModel(model_config, head, tables, traces)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)
         self.engines: tuple[Engine, ...] = ("torch",) if engines is None else tuple(engines)
+        check_precision(precision, profile, self._model.layout, self.engines)
         # ordinary modules, baselines and priming are priced with torch in any case
         self._sides = {
             engine: _Side(
@@ -171,10 +184,12 @@ class Pricer:
 
     @property
     def plans(self) -> list[StepPlan]:
-        """The exact plans of the device's engines by which the model can be executed.
+        """The plans of the device's engines by which the model can be executed: exact ones, or those of the precision.
 
         Priming needs torch, so where it runs on the device, no other engine's plans are among them.
         """
+        if self.precision != "float32":
+            return half_plans(self.profile, self.precision)
         plans = exact_plans(self.profile, self._model.layout) if "torch" in self.engines else []
         compiled = "onnx" in self.engines and not self.prime_on_device
         plans += compiled_plans(self._model.layout) * compiled
@@ -183,6 +198,8 @@ class Pricer:
     @property
     def ordinary_plans(self) -> list[StepPlan]:
         """The plan by which each engine executes a step unless asked for another."""
+        if self.precision != "float32":
+            return self.plans[:1]
         compiled = [plan for plan in self.plans if plan.engine == "onnx"][:1]
         return [ordinary_plan(self.profile)] * ("torch" in self.engines) + compiled
 
@@ -357,7 +374,7 @@ class Pricer:
         return self._cost(self._prices(plan, memory, time, step_time, costs.elements(step)), plan)
 
     def all_plans(self, config: FarConfig) -> list[tuple[StepPlan, Price]]:
-        """Return the cost of one configuration under every exact plan of the device."""
+        """Return the cost of one configuration under every plan that competes on the device."""
         return self.priced(config, self.plans)
 
     def priced(self, config: FarConfig, plans: Sequence[StepPlan]) -> list[tuple[StepPlan, Price]]:
@@ -366,7 +383,7 @@ class Pricer:
         return [(plan, self._cost(each, plan)) for plan, each in zip(plans, prices, strict=True)]
 
     def best(self, config: FarConfig, goal: Goal) -> tuple[StepPlan, Price]:
-        """Return the best exact plan for a goal, and its cost."""
+        """Return the best plan for a goal, and its cost."""
         return best_of(self.all_plans(config), goal)
 
     def _prices(

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 from torch import nn
 
 from farsearch.cost.compiled import compiled_step
@@ -36,6 +35,7 @@ from farsearch.cost.segments import (
     part_between,
 )
 from farsearch.cost.software import Software, build_ordinary
+from farsearch.cost.step_samples import Sample, elements_in_half, held_by_neuron, trained_tensors
 from farsearch.cost.telling_count import TellingCount
 from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.cost.traces import Ends, Layer, Traces
@@ -100,9 +100,10 @@ class StepTable:
         self._kinds = LayerKinds(layout, self.width, top_differs=length is not None)
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-        self._held = _held_by_neuron(model, layout)
+        self._held = held_by_neuron(model, layout)
         self._shapes = [tuple(tensor.shape) for tensor in [*model.parameters(), *model.buffers()]]
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
+        self._frozen_bytes = 2 if {plan.frozen_dtype, plan.precision} != {"float32"} else 4
 
     def compose(self, configs: Sequence[FarConfig]) -> Composed:
         """Return the steps of configurations.
@@ -159,7 +160,7 @@ class StepTable:
             tuple(tensors),
             np.stack(tensors_of),
             np.stack([none, *learners.T, none]),
-            self._static(kinds, learners),
+            self._static(kinds, learners) - _saved_bytes(kinds, learners, at, ends, inner),
         )
 
     def _ends_and_layers(self, kinds: Indices, pairs: Indices) -> tuple[list[Ends], list[tuple[Any, Layer]]]:
@@ -167,15 +168,12 @@ class StepTable:
         return ends, [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
 
     def _static(self, kinds: Indices, learners: Indices) -> Array:
-        """Bytes of parameters and buffers: frozen neurons may be stored in fewer bits, and are zero-padded."""
-        saved = 4 - getattr(torch, self.plan.frozen_dtype).itemsize
+        """Bytes of parameters and buffers in float32, and of the zero padding of frozen neurons."""
         split = self._kinds.has_frozen_neurons(kinds)
         padded = np.where(split, self._padding[learners], 0).sum(axis=1)
-        frozen = np.where(split, self.width - learners, 0).sum(axis=1)
         weights, biases = self._held
-        added = padded * (weights * (4 - saved) + 4 * biases)
-        static = self._static_bytes - self._traces.unused_bytes
-        return np.asarray(static - float(weights) * frozen * saved + added)
+        added = padded * (weights * self._frozen_bytes + 4 * biases)
+        return np.asarray(float(self._static_bytes - self._traces.unused_bytes) + added)
 
     def _trace_all(self, codes: Indices) -> None:
         """Trace what is new in configurations, the layers with a gradient below of all of them in one model."""
@@ -219,7 +217,10 @@ class StepTable:
             for name in ("forward", "release", "backward")
         )
         elements = low.trained.elements + share * (high.trained.elements - low.trained.elements)
-        return Layer(forward, release, backward, intern(dataclasses.replace(low.trained, elements=np.rint(elements))))
+        trained = intern(dataclasses.replace(low.trained, elements=np.rint(elements)))
+        (constant, slope), (end_constant, end_slope) = low.half, high.half
+        half = constant + share * (end_constant - constant), slope + share * (end_slope - slope)
+        return Layer(forward, release, backward, trained, half)
 
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
@@ -248,9 +249,10 @@ class StepTable:
         traces.ends[kinds[0], reach] = Ends(
             start, layers[0], head, backward_head, backward_embeddings,
             traces.intern(fixed_tensors(trained.below)), traces.intern(fixed_tensors(trained.above)),
+            samples[0].half[-1],
         )  # fmt: skip
 
-    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> Layer:
+    def _fit_layer(self, samples: Sequence[Sample], i: int, kind: LayerKind) -> Layer:
         split, intern = kind.ffn == "split", self._traces.intern
         width = self.width if split else 0
         forward, release, backward = (
@@ -260,13 +262,16 @@ class StepTable:
         first, last = samples[0], samples[-1]
         trained = fixed_tensors(first.trained.layers[i])
         if not split:
-            return Layer(forward, release, backward, intern(trained))
+            return Layer(forward, release, backward, intern(trained), (first.half[i], 0.0))
+        more = last.learners - first.learners
         constant = trained.elements[:, 0]
-        slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / (last.learners - first.learners)
+        slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / more
         elements = np.stack([constant - slope * first.learners, slope], axis=1)
-        return Layer(forward, release, backward, intern(Tensors(elements, trained.matrices, width)))
+        per_learner = (last.half[i] - first.half[i]) / more
+        half = first.half[i] - per_learner * first.learners, per_learner
+        return Layer(forward, release, backward, intern(Tensors(elements, trained.matrices, width)), half)
 
-    def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
+    def _samples(self, stack: Sequence[LayerKind]) -> list[Sample]:
         """Trace a model of these layers at every length and number of learners that the polynomials need."""
         own = [layer.kind for layer in self.layout.layers]
         config = with_layers(self._config, [own.index(kind.own) for kind in stack])
@@ -281,7 +286,7 @@ class StepTable:
             with meta_tensors():
                 model, layout = build_ordinary(config, self._head, self.software)
             apply_kinds(model, layout, stack, k, self._execution)
-            trained = _trained_tensors(model, layout)
+            trained, half = trained_tensors(model, layout), self._half_elements(model, layout, stack, k)
             for length in lengths:
                 batch = self._head.batch(self.batch_size, length)
                 try:
@@ -289,10 +294,10 @@ class StepTable:
                 except RuntimeError as error:  # incompatible shapes appear only in a step
                     raise unusable(self._config, error) from error
                 model.zero_grad()
-                samples.append(_Sample(length, k, traced, trained))
+                samples.append(Sample(length, k, traced, trained, half))
         return samples
 
-    def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[_Sample]:
+    def _compiled_samples(self, config: Any, stack: Sequence[LayerKind], length: int) -> list[Sample]:
         """Compile a model of these layers with one number of learners, by which the sizes with another are known."""
         known = {size for tensor in self._shapes for size in tensor}
         first = TellingCount.choose(self.width, {*known, self.batch_size, length - 1, length, length + 1})
@@ -301,7 +306,7 @@ class StepTable:
         segments = compiled.segments(self.batch_size, length)
         others = (round(self.width * share) for share in _SHARES)
         other = next(k for each in others if (k := each - padding(self.width, each)) != first.learners)
-        samples: list[_Sample] = []
+        samples: list[Sample] = []
         for k in (first.learners, other):
             with meta_tensors():
                 model, layout = build_ordinary(config, self._head, self.software)
@@ -313,28 +318,19 @@ class StepTable:
                 for (phase, i), made in segments.items()
             }
             # one length alone is of degree 0 in it
-            samples.append(_Sample(0, k, events, _trained_tensors(model, layout)))
+            half = self._half_elements(model, layout, stack, k)
+            samples.append(Sample(0, k, events, trained_tensors(model, layout), half))
         return samples
 
-
-class _Trained(NamedTuple):
-    """Elements and dimensions of the trained tensors in the model's order: below the layers, in each, and above."""
-
-    below: list[tuple[int, int]]
-    layers: list[list[tuple[int, int]]]
-    above: list[tuple[int, int]]
-
-
-class _Sample(NamedTuple):
-    """The trace of a step at one length and number of learners."""
-
-    length: int
-    learners: int
-    segments: Mapping[SegmentKey, Segment]
-    trained: _Trained
-
-    def at(self, key: SegmentKey) -> Segment:
-        return self.segments.get(key, Segment())
+    def _half_elements(self, model: nn.Module, layout: ModelLayout, stack: Sequence[LayerKind], k: int) -> list[int]:
+        """Elements in 16 bits of each layer, without zero padding, and last those outside of the layers."""
+        counts = [elements_in_half(get_module(model, layer.path)) for layer in layout.layers]
+        outside = elements_in_half(model) - sum(counts)
+        if self._frozen_bytes == 4:
+            return [*counts, outside]
+        learners = ({"split": k, "none": 0}.get(kind.ffn, self.width) for kind in stack)
+        padded = [self._held[0] * padding(self.width, each) for each in learners]
+        return [*(count - more for count, more in zip(counts, padded, strict=True)), outside]
 
 
 def _compiled(layout: ModelLayout, plan: StepPlan) -> Execution:
@@ -343,23 +339,14 @@ def _compiled(layout: ModelLayout, plan: StepPlan) -> Execution:
     return engine_execution(layout, plan)
 
 
-def _held_by_neuron(model: nn.Module, layout: ModelLayout) -> tuple[int, int]:
-    """Elements per hidden neuron of all blocks of a layer together: in matrices, and in biases."""
-    weights = biases = 0
-    for block in layout.layers[0].blocks:
-        up, down = get_module(model, block.up), get_module(model, block.down)
-        rows = up.weight.shape[0] // down.weight.shape[1]
-        weights += rows * up.weight.shape[1] + down.weight.shape[0]
-        biases += rows * (up.bias is not None)
-    return weights, biases
-
-
-def _trained_tensors(model: nn.Module, layout: ModelLayout) -> _Trained:
-    trained = _Trained([], [[] for _ in layout.layers], [])
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            inside = [i for i, layer in enumerate(layout.layers) if name.startswith(f"{layer.path}.")]
-            is_below = name.startswith(tuple(f"{path}." for path in (layout.embeddings, *layout.below)))
-            where = trained.layers[inside[0]] if inside else trained.below if is_below else trained.above
-            where.append((parameter.numel(), parameter.dim()))
-    return trained
+def _saved_bytes(
+    kinds: Indices, learners: Indices, at: Indices, ends: Sequence[Ends], inner: Sequence[tuple[Any, Layer]]
+) -> Array:
+    """Bytes by which 16 bits hold less than float32; ``at`` indexes the ends of each configuration."""
+    of_kind = np.zeros((int(kinds.max()) + 1, 2))
+    for code, layer in inner:
+        of_kind[code] = layer.half
+    of_layer = of_kind[kinds]
+    of_layer[:, 0] = np.array([end.lowest.half for end in ends])[at]
+    elements = of_layer[..., 0] + of_layer[..., 1] * learners
+    return np.asarray(2.0 * (elements.sum(axis=1) + np.array([end.half for end in ends])[at]))

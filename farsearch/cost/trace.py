@@ -97,7 +97,10 @@ def _layer_hooks(model: nn.Module, layout: ModelLayout, log: StepLog, storages: 
 
     for i, layer in enumerate(layout.layers):
         module = get_module(model, layer.path)
-        handles += [module.register_forward_pre_hook(enter(i)), module.register_forward_hook(leave(i))]
+        # before the hook by which the top layer in 16 bits returns float32, which is work of the head's segment
+        handles += [
+            module.register_forward_pre_hook(enter(i)), module.register_forward_hook(leave(i), prepend=True)
+        ]  # fmt: skip
     try:
         yield
     finally:

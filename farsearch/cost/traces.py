@@ -29,19 +29,23 @@ _BOUND_MIB = 64.0
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer of one kind: its segments and its trained tensors."""
+    """A layer of one kind: its segments, its trained tensors, and its elements in 16 bits.
+
+    ``half`` has of the last a constant and the slope in learners, without zero padding.
+    """
 
     forward: Part
     release: Part
     backward: Part
     trained: Tensors
+    half: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Ends:
     """The parts of a model outside of the layers above the lowest: embeddings, the lowest layer, the head.
 
-    ``below`` and ``above`` are the trained tensors outside the layers.
+    ``below`` and ``above`` are the trained tensors outside the layers, ``half`` are the elements in 16 bits there.
     """
 
     start: Part
@@ -51,6 +55,7 @@ class Ends:
     backward_embeddings: Part
     below: Tensors
     above: Tensors
+    half: int
 
 
 _T = TypeVar("_T", Part, Tensors)
@@ -107,15 +112,15 @@ class Traces:
         parts: dict[Part, int] = {}
         tensors: dict[Tensors, int] = {}
 
-        def layer(each: Layer) -> list[int]:
+        def layer(each: Layer) -> list[float]:
             numbers = [parts.setdefault(part, len(parts)) for part in (each.forward, each.release, each.backward)]
-            return [*numbers, tensors.setdefault(each.trained, len(tensors))]
+            return [*numbers, tensors.setdefault(each.trained, len(tensors)), *each.half]
 
-        def ends(each: Ends) -> list[int]:
+        def ends(each: Ends) -> list[float]:
             outside = each.start, each.head, each.backward_head, each.backward_embeddings
             numbers = [parts.setdefault(part, len(parts)) for part in outside]
             groups = [tensors.setdefault(group, len(tensors)) for group in (each.below, each.above)]
-            return [*numbers, *layer(each.lowest), *groups]
+            return [*numbers, *layer(each.lowest), *groups, each.half]
 
         index = {
             "layers": [[*kind, *layer(each)] for kind, each in self.layers.items()],
@@ -140,16 +145,17 @@ class Traces:
                 tensors = [self.intern(group) for group in _tensors(content)]
             fields = len(LayerKind._fields)
 
-            def layer(numbers: Sequence[int]) -> Layer:
-                return Layer(*(parts[i] for i in numbers[:3]), tensors[numbers[3]])
+            def layer(numbers: Sequence[Any]) -> Layer:
+                forward, release, backward, trained, *half = numbers
+                return Layer(parts[forward], parts[release], parts[backward], tensors[trained], (half[0], half[1]))
 
             for row in index["layers"]:
                 self.layers.setdefault(LayerKind(*row[:fields]), layer(row[fields:]))
             for row in index["ends"]:
-                start, head, backward_head, backward_embeddings, *lowest, below, above = row[fields + 1 :]
+                start, head, backward_head, backward_embeddings, *lowest, below, above, half = row[fields + 1 :]
                 ends = Ends(
                     parts[start], layer(lowest), parts[head], parts[backward_head], parts[backward_embeddings],
-                    tensors[below], tensors[above],
+                    tensors[below], tensors[above], half,
                 )  # fmt: skip
                 self.ends.setdefault((LayerKind(*row[:fields]), row[fields]), ends)
             self.unused_bytes = index["unused_bytes"]

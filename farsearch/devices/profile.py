@@ -26,7 +26,7 @@ from farsearch.devices.rates import Rates
 from farsearch.errors import ProfileError
 from farsearch.far.display import shown, shown_text
 from farsearch.files import MADE_BY, write_text
-from farsearch.records.config import Engine
+from farsearch.records.config import Engine, Precision
 from farsearch.runtime.records import json_reason
 
 if sys.version_info >= (3, 11):
@@ -36,6 +36,7 @@ else:
 
 __all__ = ["SCHEMA_VERSION", "Figure", "Profile", "check_name", "parse_profile", "read_profile", "write_profile"]
 
+_PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SCHEMA_VERSION = 2
 """Version of the file's layout, raised if an old file could be misread; version 1 is still read."""
 
@@ -47,6 +48,7 @@ _HEAD = ("name", "title", "basis", "kind", "note")
 _SECTIONS = {
     "compute": (
         "gemm_gflops", "bmm_gflops", "bandwidth_gbs", "launch_us", "step_us", "token_us", "peak_gflops", "time_factor",
+        "bfloat16_speedup", "float16_speedup",
     ),
     "memory": ("visible_mib", "os_mib", "process_mib"),
     "software": (
@@ -60,7 +62,8 @@ _PLAIN: dict[str, type] = {
 """Fields that are not figures, with their types."""
 _MAY_BE_ZERO = ("launch_us", "step_us", "token_us", "os_mib", "process_mib", "workspace_mib")
 _WHOLE = ("allocator_block_bytes", "dropout_mask_bytes")
-_OPTIONAL = ("power_w",)
+_HALF = ("bfloat16_speedup", "float16_speedup")
+_OPTIONAL = ("power_w", *_HALF)
 _HELD_SHARE = 0.3
 """Memory that torch's caching allocator may hold beside the tensors on CUDA, as a share of them, without a measurement.
 Published peaks on boards are up to 0.28 of the tensors above the sum of tensors and process (docs/devices.md)."""
@@ -96,6 +99,8 @@ class Profile:
         rates: measured for each kind of operation; None if only general figures are known.
         onnx: what differs with the engine ``onnx``, which runs on the CPU without torch; None if unknown. All other
             fields are of the engine ``torch``.
+        bfloat16_speedup, float16_speedup: rate of products with factors of this type, by that of fp32; None where the
+            device lacks the type, or it is unknown.
 
     Raises:
         ProfileError: for an invalid value, with its key.
@@ -127,6 +132,8 @@ class Profile:
     power_mode: str
     rates: Rates | None = None
     onnx: EngineFigures | None = None
+    bfloat16_speedup: Figure | None = None
+    float16_speedup: Figure | None = None
 
     def __post_init__(self) -> None:
         _check_texts(self)
@@ -186,12 +193,22 @@ class Profile:
         return replace(self, **own, onnx=None)
 
     @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """Types in which the layers can be executed; ``float32`` is always the first."""
+        return ("float32", *(name for name in _PRECISIONS[1:] if getattr(self, f"{name}_speedup") is not None))
+
+    @property
     def digest(self) -> str:
         """SHA-256 over what predictions for torch depend on: figures with ranges, kind and software; no texts.
 
-        That of another engine is the digest of ``for_engine``.
+        That of another engine is the digest of ``for_engine``, that of another precision ``digest_in``.
         """
-        figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items()}
+        return self.digest_in("float32")
+
+    def digest_in(self, precision: Precision) -> str:
+        """Return the ``digest`` of predictions for layers in a precision: with its speedup, without others'."""
+        others = {f"compute.{name}" for name in _HALF if name != f"{precision}_speedup"}
+        figures = {key: (f.value, f.low, f.high) for key, f in self.figures().items() if key not in others}
         rates = (
             None
             if self.rates is None

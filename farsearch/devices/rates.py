@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 from farsearch.errors import ProfileError
 
-__all__ = ["PRODUCTS", "STREAMS", "ProductRate", "Rates", "StreamRate"]
+__all__ = ["HALF_PRODUCTS", "PRODUCTS", "STREAMS", "ProductRate", "Rates", "StreamRate"]
 
 PRODUCTS = ("gemm_nn", "gemm_nt", "gemm_tn", "bmm_nn", "bmm_nt", "bmm_tn")
 """Products of matrices and of batches of them. ``nt``: the right factor is transposed, ``tn``: the left."""
+
+HALF_PRODUCTS = {f"{half}_{kind}": (half, kind) for half in ("bfloat16", "float16") for kind in PRODUCTS}
+"""Products with factors of 16 bits: their type, and the product in float32 whose rate times the speedup of the type is
+theirs."""
 
 STREAMS = (
     "arithmetic",

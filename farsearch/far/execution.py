@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 __all__ = [
     "FEED_FORWARD",
     "KERNELS",
+    "LOSS_SCALE",
     "Execution",
     "autocast_dtype",
     "autocast_to",
     "checked",
     "compute_dtype",
+    "gradient_scale",
     "portions",
     "rows_at_once",
 ]
@@ -37,7 +39,12 @@ _CHOICES = {
     "dropout": ("modules", "seed"),
     "layer_norm": ("modules", "output"),
     "frozen_dtype": ("float32", "bfloat16", "float16"),
+    "precision": ("float32", "bfloat16", "float16"),
 }
+
+LOSS_SCALE = 1024.0
+"""Factor of gradients inside of layers in float16 (half.py): those of a mean loss lose nothing below, and are far from
+the largest float16, 65504."""
 
 _TOKENS_AT_ONCE = 1024
 """Tokens whose temporaries live together: few enough that they stay small beside the saved tensors, enough for matrix
@@ -58,6 +65,8 @@ class Execution(NamedTuple):
             round them).
         checkpointing: a layer saves only its input, and runs forward again before its backward pass.
         chunk_rows: sequences whose temporaries live together; None selects by their length.
+        precision: of the layers (half.py): ``float32``, or ``bfloat16`` or ``float16``, which need a ``feed_forward``
+            and an ``attention`` that are not ``modules``.
     """
 
     feed_forward: str = "modules"
@@ -67,17 +76,24 @@ class Execution(NamedTuple):
     frozen_dtype: str = "float32"
     checkpointing: bool = False
     chunk_rows: Optional[int] = None
+    precision: str = "float32"
 
 
 def checked(execution: Execution) -> Execution:
     """Return ``execution``.
 
     Raises:
-        ValueError: for an unknown value.
+        ValueError: for an unknown value, or a precision that the other values do not support.
     """
     for name, choices in _CHOICES.items():
         if getattr(execution, name) not in choices:
             raise ValueError("{} is {}, none of {}".format(name, shown(getattr(execution, name)), ", ".join(choices)))
+    if execution.precision != "float32" and "modules" in (execution.feed_forward, execution.attention):
+        raise ValueError(
+            "precision is {!r} and feed_forward or attention 'modules', which compute in float32".format(
+                execution.precision
+            )
+        )
     return execution
 
 
@@ -132,3 +148,14 @@ def autocast_dtype(x: "Tensor") -> "Optional[torch.dtype]":
 def compute_dtype(x: "Tensor") -> "torch.dtype":
     """Return the type of products with ``x``: autocast's if it is on, else that of ``x``."""
     return autocast_dtype(x) or x.dtype
+
+
+def gradient_scale(x: "Tensor", parameter: "Optional[Tensor]") -> float:
+    """Return the factor of the gradients with which a function of ``x`` and a parameter is differentiated.
+
+    It is ``LOSS_SCALE`` in layers in float16, whose parameters are float32 without autocast.
+    """
+    import torch
+
+    is_half = x.dtype == torch.float16 and autocast_dtype(x) is None
+    return LOSS_SCALE if is_half and parameter is not None and parameter.dtype == torch.float32 else 1.0

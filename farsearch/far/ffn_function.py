@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .activations import Activation
-from .execution import autocast_to, compute_dtype, portions, rows_at_once
+from .execution import autocast_to, compute_dtype, gradient_scale, portions, rows_at_once
 
 __all__ = ["feed_forward"]
 
@@ -92,7 +92,7 @@ class _FeedForward(torch.autograd.Function):
     ) -> Tensor:
         ctx.activation, ctx.policy, ctx.dtype = activation, policy, compute_dtype(x)
         ctx.rows = rows or rows_at_once(x.shape)
-        ctx.learns = any(ctx.needs_input_grad[4:7])
+        ctx.learns, ctx.scale = any(ctx.needs_input_grad[4:7]), gradient_scale(x, learner_up)
         x = x.contiguous()
         learners, frozen = _parts((learner_up, learner_bias, learner_down, frozen_up, frozen_bias, frozen_down))
         save_frozen = frozen is not None and ctx.needs_input_grad[0] and policy != "recompute"
@@ -118,6 +118,9 @@ class _FeedForward(torch.autograd.Function):
         with autocast_to(g, None):  # cast once, not at each product
             dx, totals = _run_backward(ctx, g.contiguous(), x, learners, frozen, saved)
             bias = g.reshape(-1, g.shape[-1]).sum(0) if ctx.needs_input_grad[10] else None
+            if ctx.scale != 1.0:
+                totals = [None if total is None else total.div_(ctx.scale) for total in totals]
+                bias = None if bias is None else bias.float().div_(ctx.scale)
         return (dx, None, None, None, *totals, None, None, None, bias)
 
 

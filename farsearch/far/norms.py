@@ -1,13 +1,18 @@
-"""LayerNorm that saves its output, which the next block saves anyway, and rebuilds the normalised input from it."""
+"""LayerNorm that saves its output, which the next block saves anyway, and rebuilds the normalised input from it.
 
-from typing import Any
+In layers in 16 bits (half.py) it saves its input instead, and computes in float32.
+"""
+
+from typing import Any, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-__all__ = ["OutputLayerNorm", "rebuilds_input"]
+from .execution import gradient_scale, portions
+
+__all__ = ["HalfLayerNorm", "OutputLayerNorm", "rebuilds_input"]
 
 _SMALL = 0.05
 """Weights nearer to 0 than this are not divided by: the normalised input of their channels is saved."""
@@ -81,3 +86,57 @@ def _near_zero(weight: Tensor) -> Tensor:
     small = weight.abs().lt(_SMALL)
     # meta tensors have no values: no channel is small, as hardly any is in trained models
     return small.new_empty(0, dtype=torch.long) if small.is_meta else small.nonzero().flatten()
+
+
+class _HalfLayerNorm(torch.autograd.Function):
+    """LayerNorm of 16 bits with float32 inside, portion by portion, so that only few float32 values live."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, eps: float, rows: Optional[int]) -> Tensor:
+        ctx.rows = rows
+        y = torch.empty_like(z)
+        mean, rstd = (z.new_empty(z.shape[:-1] + (1,), dtype=torch.float32) for _ in range(2))
+        for part in portions(z, rows):
+            y[part], mean[part], rstd[part] = torch.native_layer_norm(z[part].float(), weight.shape, weight, bias, eps)
+        ctx.save_for_backward(z, mean, rstd, weight, bias)
+        return y
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator, unused-ignore]
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (g,) = gradients
+        z, mean, rstd, weight, bias = ctx.saved_tensors
+        needs = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        dz = torch.empty_like(z) if needs[0] else None
+        totals = [torch.zeros_like(each) if need else None for each, need in zip((weight, bias), needs[1:])]
+        for part in portions(z, ctx.rows):
+            inner, *others = torch.ops.aten.native_layer_norm_backward(
+                g[part].float(), z[part].float(), weight.shape, mean[part], rstd[part], weight, bias, needs
+            )
+            if dz is not None:
+                dz[part] = inner
+            for total, other in zip(totals, others):
+                if total is not None:
+                    total.add_(other)
+            del inner, others
+        scale = gradient_scale(z, weight)
+        if scale != 1.0:
+            totals = [None if total is None else total.div_(scale) for total in totals]
+        return (dz, *totals, None, None)
+
+
+class HalfLayerNorm(nn.Module):
+    """Replaces ``nn.LayerNorm`` in layers in 16 bits; it has the norm's parameters, which stay in float32."""
+
+    def __init__(self, original: nn.LayerNorm, rows: Optional[int]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps, self.rows = original.weight, original.bias, original.eps, rows
+        self.shell = (original,)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map ``[rows, length, hidden]`` of 16 bits to the same."""
+        return _HalfLayerNorm.apply(z, self.weight, self.bias, self.eps, self.rows)  # type: ignore[no-any-return, no-untyped-call]
+
+    def release(self) -> nn.Module:
+        """Return the replaced module, which shares the parameters."""
+        return self.shell[0]

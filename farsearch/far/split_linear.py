@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from .execution import autocast_to, compute_dtype
+from .execution import autocast_to, compute_dtype, gradient_scale
 from .layout import HeadMap
 from .merged_state import load_merged, save_merged
 
@@ -78,12 +78,14 @@ class _SplitLinear(torch.autograd.Function):
         bias: Optional[Tensor],
         places: Places,
     ) -> Tensor:
-        ctx.places, dtype = places, compute_dtype(x)
+        ctx.places, ctx.scale, dtype = places, gradient_scale(x, learned), compute_dtype(x)
         with autocast_to(x, None):  # cast once, not at each product
             here = x.to(dtype)
             if learned_bias is not None and bias is not None:
                 bias = places.join(learned_bias, bias)
-            y = F.linear(here, places.join(learned, frozen).to(dtype), None if bias is None else bias.to(dtype))
+            weight = places.join(learned.to(dtype), frozen.to(dtype))
+            y = F.linear(here, weight, None if bias is None else bias.to(dtype))
+            del weight
             saved = None
             if ctx.needs_input_grad[1]:
                 saved = taken(here, places.learners, here.dim() - 1) if places.dim else x
@@ -99,11 +101,13 @@ class _SplitLinear(torch.autograd.Function):
         with autocast_to(g, None):  # cast once, not at each product
             flat = g.reshape(-1, g.shape[-1])
             if ctx.needs_input_grad[0]:
-                dx = (flat @ places.join(learned, frozen).to(g.dtype)).view(g.shape[:-1] + (-1,))
+                dx = (flat @ places.join(learned.to(g.dtype), frozen.to(g.dtype))).view(g.shape[:-1] + (-1,))
             if ctx.needs_input_grad[1]:
                 own = flat if places.dim else taken(flat, places.learners, 1)
                 dw = own.t() @ saved.reshape(-1, saved.shape[-1]).to(g.dtype)
                 db = own.sum(0) if ctx.needs_input_grad[2] else None
+            if ctx.scale != 1.0:
+                dw, db = (None if each is None else each.float().div_(ctx.scale) for each in (dw, db))
         return dx, dw, db, None, None, None
 
 
@@ -158,7 +162,8 @@ class SplitLinear(nn.Module):
     def whole(self) -> Dict[str, Tensor]:
         """Return the weight, and bias if any, in the original order of the heads, detached."""
         with torch.no_grad():
-            values = {"weight": self.places.join(self.learner_weight, self.frozen_weight)}
+            frozen = self.frozen_weight.to(self.learner_weight.dtype)
+            values = {"weight": self.places.join(self.learner_weight, frozen)}
             if self.bias is not None:
                 joined = self.learner_bias is not None
                 values["bias"] = self.places.join(self.learner_bias, self.bias) if joined else self.bias.detach()

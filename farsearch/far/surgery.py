@@ -16,13 +16,16 @@ from .checkpoint import checkpointed
 from .dropout import SeededDropout
 from .execution import Execution, checked
 from .ffn import SplitFeedForward, WholeFeedForward
+from .half import HalfEmbedding, HalfLinear, lower_layers, raise_layers
 from .layout import FeedForwardLayout, LayerLayout, ModelLayout, get_module, set_module
-from .norms import OutputLayerNorm, rebuilds_input
+from .norms import HalfLayerNorm, OutputLayerNorm, rebuilds_input
 from .split_linear import SplitLinear
 
 __all__ = ["apply_far", "execute", "freeze", "merge", "reconfigure", "split_heads", "trainable_count", "width_of"]
 
 _MODULES = Execution()
+_STAND_INS = (RecomputedAttention, SeededDropout, OutputLayerNorm, HalfLayerNorm, HalfLinear, HalfEmbedding)
+"""Modules of an execution, which return the ones that they replace."""
 
 
 def apply_far(
@@ -133,6 +136,8 @@ def _pieces(model: nn.Module, layout: ModelLayout, execution: Execution) -> Dict
         norms = (path for path in _all(layout, "norms") if rebuilds_input(get_module(model, path)))
         replacements.update((path, OutputLayerNorm) for path in norms)
     for layer in layout.layers:
+        if execution.precision != "float32":
+            replacements.update((path, partial(HalfLayerNorm, rows=execution.chunk_rows)) for path in layer.norms)
         attention = layer.self_attention
         if attention is not None and execution.attention == "recompute":
             replacements[attention.path] = partial(RecomputedAttention, layout=attention, rows=execution.chunk_rows)
@@ -147,7 +152,15 @@ def _all(layout: ModelLayout, kind: str) -> Iterator[str]:
 
 
 def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.Module:
-    """Replace attention, dropout and LayerNorm by those of ``execution``, in place; ``merge`` reverts it."""
+    """Replace attention, dropout and LayerNorm by those of ``execution``, in place; ``merge`` reverts it.
+
+    Parameters must have gradients, or not, as in the training: the frozen ones are stored in the execution's precision.
+
+    Raises:
+        ValueError: as ``checked``, and for a precision that a model does not support.
+    """
+    if execution.precision != "float32" and not layout.recomputes_attention:
+        raise ValueError("precision is {!r}; this model supports only 'float32'".format(execution.precision))
     for path, stand_in in _pieces(model, layout, checked(execution)).items():
         set_module(model, path, stand_in(get_module(model, path)).train(model.training))
     for layer in layout.layers if execution.checkpointing else ():
@@ -155,11 +168,14 @@ def execute(model: nn.Module, layout: ModelLayout, execution: Execution) -> nn.M
         # not by transformers' switch: it gives the embeddings' output a gradient, and so everything below the lowest
         # trained parameter
         module.forward = checkpointed(module.forward)
+    if execution.precision != "float32":
+        lower_layers(model, layout, getattr(torch, execution.precision))
     return model
 
 
 def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
     """Revert ``apply_far`` in place. All parameters have gradients again."""
+    raise_layers(model, layout)
     for block in layout.blocks:
         stand_in = get_module(model, block.split)
         if isinstance(stand_in, (SplitFeedForward, WholeFeedForward)):
@@ -169,7 +185,7 @@ def merge(model: nn.Module, layout: ModelLayout) -> nn.Module:
             for path, module in zip((block.up, block.activation, block.down), modules):
                 set_module(model, path, module)
     for path, module in list(model.named_modules()):
-        if isinstance(module, (RecomputedAttention, SeededDropout, OutputLayerNorm)):
+        if isinstance(module, _STAND_INS):
             set_module(model, path, module.release())
     for layer in layout.layers:
         get_module(model, layer.path).__dict__.pop("forward", None)

@@ -14,7 +14,7 @@ study.py         a study at one moment
 """
 
 from farsearch.json_records import Record
-from farsearch.records.config import PER_LAYER, Engine, Engines, FarConfig, StepPlan
+from farsearch.records.config import PER_LAYER, Engine, Engines, FarConfig, Precision, StepPlan
 from farsearch.records.results import Baseline, LossPoint, Measurement, MetricPoint, PrimingReport, Verification
 from farsearch.records.settings import PRICING, JobSpec, Priming, StudySettings
 from farsearch.records.stored_trial import FlatTrial, flat, read_trial, trial_to_dict
@@ -64,6 +64,7 @@ __all__ = [
     "Paired",
     "PlanPrice",
     "PointKey",
+    "Precision",
     "PricedTrial",
     "Priming",
     "PrimingReport",

@@ -12,12 +12,14 @@ from farsearch.far.batches import MOST_EPOCHS
 from farsearch.far.display import shown
 from farsearch.json_records import UNLESS_DEFAULT, Record
 
-__all__ = ["PER_LAYER", "Engine", "Engines", "FarConfig", "StepPlan", "check"]
+__all__ = ["PER_LAYER", "Engine", "Engines", "FarConfig", "Precision", "StepPlan", "check"]
 
 Engine = Literal["torch", "onnx"]
 """What executes a training step: torch, or compiled ONNX graphs without torch, on the CPU."""
 Engines = Literal["any", "torch", "onnx"]
 """A choice of engines; ``any`` for all that a device is known for."""
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Type of the layers' hidden states, products and frozen matrices; what is trained is stored in float32 in any case."""
 
 
 PER_LAYER = {"frozen_fraction": "frozen_fractions", "frozen_heads": "frozen_heads"}
@@ -134,6 +136,8 @@ class StepPlan(Record):
             complete, which frees the gradient.
         engine: what executes the step. Stored only if it is not ``torch``, so that records and fingerprints from before
             there was another stay the same.
+        precision: of the layers, if not ``float32`` then not exact; what is trained, the optimizer's state, the
+            embeddings and the head stay in float32. Stored only if it is not ``float32``, likewise.
     """
 
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -147,6 +151,7 @@ class StepPlan(Record):
     optimizer_kernel: Literal["loop", "foreach", "fused"] = "loop"
     optimizer_step: Literal["end", "backward"] = "end"
     engine: Engine = field(default="torch", metadata=UNLESS_DEFAULT)
+    precision: Precision = field(default="float32", metadata=UNLESS_DEFAULT)
 
     def __post_init__(self) -> None:
         size = self.micro_batch_size
@@ -164,14 +169,32 @@ class StepPlan(Record):
             f"frozen_dtype is {shown(self.frozen_dtype)} and feed_forward 'modules', which would hold float32 copies; "
             "choose another feed_forward",
         )
+        if self.precision != "float32":
+            half = f"precision is {shown(self.precision)} and"
+            for name in ("feed_forward", "attention"):
+                check(
+                    getattr(self, name) != "modules",
+                    f"{half} {name} 'modules', which compute in float32; choose another {name}",
+                )
+            check(
+                self.frozen_dtype == "float32",
+                f"{half} frozen_dtype {shown(self.frozen_dtype)}; frozen weights have the precision, leave it out",
+            )
+            check(
+                self.engine == "torch", f"{half} engine {shown(self.engine)}, which computes in float32; choose torch"
+            )
 
     @property
     def summary(self) -> str:
-        """Tensors that are stored for the backward pass, such as ``recompute + kept masks``, after another engine."""
+        """Tensors that are stored for the backward pass, such as ``recompute + kept masks``.
+
+        Another engine stands before them; a precision, which is not exact, behind.
+        """
         ordinary = [name for name in _PIECES if self.feed_forward != "modules" and getattr(self, name) == "modules"]
         engine = [] if self.engine == "torch" else [self.engine]
         parts = [*engine, self.feed_forward, *(f"kept {_PIECES[name]}" for name in ordinary)]
-        return " + ".join(parts + ["checkpointing"] * self.checkpointing)
+        half = [] if self.precision == "float32" else [f"{self.precision} (not exact)"]
+        return " + ".join(parts + ["checkpointing"] * self.checkpointing + half)
 
     @property
     def title(self) -> str:
@@ -181,4 +204,4 @@ class StepPlan(Record):
     @property
     def exact(self) -> bool:
         """Whether the step computes the same as ordinary modules, up to rounding."""
-        return self.feed_forward != "compact" and self.frozen_dtype == "float32"
+        return self.feed_forward != "compact" and self.frozen_dtype == self.precision == "float32"

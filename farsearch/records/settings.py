@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from farsearch.json_records import UNLESS_DEFAULT, Record
-from farsearch.records.config import Engines, check
+from farsearch.records.config import Engines, Precision, check
 
 __all__ = ["PRICING", "JobSpec", "Priming", "StudySettings"]
 
@@ -110,6 +110,7 @@ class StudySettings(Record):
         pricing: version of the predictions: 1 chose among fewer plans than 2.
         engine: whose plans compete. Stored only if it is not ``torch``, as in studies from before there was another.
         engine_profile: SHA-256 of the values with which the plans of the engine ``onnx`` are priced; None without.
+        precision: of the layers in the FAR phase of every trial. Stored only if it is not ``float32``, likewise.
     """
 
     job: JobSpec
@@ -124,6 +125,7 @@ class StudySettings(Record):
     pricing: int = 1
     engine: Engines = field(default="torch", metadata=UNLESS_DEFAULT)
     engine_profile: str | None = field(default=None, metadata=UNLESS_DEFAULT)
+    precision: Precision = field(default="float32", metadata=UNLESS_DEFAULT)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (first 16 digits) of the settings.

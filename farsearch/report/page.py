@@ -223,6 +223,7 @@ def _facts(snapshot: StudySnapshot) -> Mapping[str, str]:
         "model": f"{job.model}, {job.weights[:16]}",
         "device": f"{meta.get('device_title', settings.device)}, {settings.profile[:16]}",
         **({} if settings.engine == "torch" else {"engine": settings.engine}),
+        **({} if settings.precision == "float32" else {"precision": f"{settings.precision} (not exact)"}),
         "batch, length, seed": f"{job.batch_size} rows, {job.max_length} tokens, {job.seed}",
         **training_settings(job),
         "study": f"{snapshot.name}, {settings.fingerprint()}",

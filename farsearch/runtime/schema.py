@@ -236,15 +236,18 @@ def _plan(value: Any) -> None:
     missing = sorted(_PLAN - set(_table(value, "plan")))
     if missing:
         raise ValueError("its plan has no {!r}".format(missing[0]))
-    # bundles made before engines have none
-    _keys(value, _PLAN | ({"engine"} & set(value)), "plan")
+    # stored unless they are the default
+    _keys(value, _PLAN | ({"engine", "precision"} & set(value)), "plan")
     _choice(value.get("engine", "torch"), "plan.engine", _ENGINES)
-    for name in ("feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype"):
+    precision = value.get("precision", "float32")
+    names = ("feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype")
+    for name in names:
         _name(value[name], "plan." + name)
+    _name(precision, "plan.precision")
     _bool(value["checkpointing"], "plan.checkpointing")
-    checked(
-        Execution(*(value[name] for name in ("feed_forward", "attention", "dropout", "layer_norm", "frozen_dtype")))
-    )
+    checked(Execution(*(value[name] for name in names))._replace(precision=precision))
+    if precision != "float32" and value.get("engine", "torch") != "torch":
+        raise ValueError("plan.precision is {}; the engine torch alone has it".format(shown(precision)))
     _choice(value["optimizer"], "plan.optimizer", _OPTIMIZERS)
     _choice(value["optimizer_kernel"], "plan.optimizer_kernel", KERNELS)
     _choice(value["optimizer_step"], "plan.optimizer_step", _STEPS)

@@ -67,6 +67,7 @@ def study_params(snapshot: StudySnapshot) -> tuple[dict[str, str], dict[str, str
         "device_samples": settings.device_samples,
     }
     fixed |= {} if settings.engine == "torch" else {"engine": settings.engine}
+    fixed |= {} if settings.precision == "float32" else {"precision": settings.precision}
     params = fixed | {name: repr(value) for name, value in bounds.items() if value is not None}
     identities = {name: value for name, value in params.items() if _IDENTITY.fullmatch(value)}
     return {name: value for name, value in params.items() if name not in identities}, identities

@@ -31,7 +31,16 @@ from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
 from farsearch.training.intermediate import EVALUATION_SHARES, Evaluation, OnEvaluation, evaluation_rows
 from farsearch.training.outcome import Outcome, further_metrics, host_peak_mib
-from farsearch.training.phase import Batching, Learners, OnStep, State, far_phase, fine_tune, training_errors
+from farsearch.training.phase import (
+    Batching,
+    Learners,
+    OnStep,
+    State,
+    far_phase,
+    fine_tune,
+    put_trained,
+    training_errors,
+)
 from farsearch.training.selection import NO_PRIMING, select_heads, select_learners
 
 __all__ = ["Bench"]
@@ -164,6 +173,10 @@ class Bench:
         trained, curve = far_phase(
             self.model, self.layout, learners, config, plan, self.train_rows, self.batching, on_step, heads, self._watch
         )
+        if plan.precision != "float32":
+            # frozen matrices come back rounded: the metric is that of the model that an export has
+            self.model.load_state_dict(start)
+            put_trained(self.model, self.layout, learners, heads, config, trained)
         return self._outcome(self.model, trained, curve, started, learners, primed, report, heads)
 
     def _evaluating(self, epochs: float, on_evaluation: OnEvaluation, on_step: OnStep | None) -> OnStep:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from farsearch.cost.plans import execution_of, optimizer_of
@@ -24,7 +25,7 @@ from farsearch.runtime.memory import is_out_of_memory
 from farsearch.runtime.torch_engine.phase import best_state
 from farsearch.tasks.encode import Encoded
 
-__all__ = ["Batching", "Learners", "OnStep", "State", "far_phase", "fine_tune", "training_errors"]
+__all__ = ["Batching", "Learners", "OnStep", "State", "far_phase", "fine_tune", "put_trained", "training_errors"]
 
 State = dict[str, Tensor]
 Learners = list[list[int] | None]
@@ -85,6 +86,22 @@ def far_phase(
         return fine_tune(model, config.learning_rate, config.epochs, plan, rows, batching, on_step, watch)
     finally:
         merge(model, layout)
+
+
+def put_trained(
+    model: nn.Module, layout: ModelLayout, learners: Learners, heads: Learners, config: FarConfig, trained: State
+) -> None:
+    """Load the trained tensors of ``far_phase`` into ``model``, which holds the start state, in place."""
+    config = config.canonical()
+    apply_far(
+        model, layout, learners, config.frozen_embeddings, config.frozen_attention_layers,
+        config.frozen_bottom_layers, heads=heads or None,
+    )  # fmt: skip
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, value in trained.items():
+            parameters[name].copy_(value)
+    merge(model, layout)
 
 
 def fine_tune(

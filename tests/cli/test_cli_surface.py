@@ -23,7 +23,7 @@ CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", 
 COST = {
     "--model", "--revision", "--batch-size", "--max-length", "--classes", "--samples", "--method", "--frozen-fraction",
     "--frozen-heads", "--frozen-embeddings", "--frozen-attention-layers", "--frozen-bottom-layers", "--plan",
-    "--optimizer", "--micro-batch-size", "--engine",
+    "--optimizer", "--micro-batch-size", "--engine", "--precision",
 }  # fmt: skip
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
@@ -58,8 +58,8 @@ SURFACE: dict[str, set[str]] = {
         "--class-weights", "--patience", "--label-smoothing", "--clip-norm",
         "--study", "--space", "--n-trials", "--timeout", "--train-samples", "--epochs",
         "--batch-size", "--max-length", "--seed", "--set", "--max-memory", "--max-time", "--device-samples",
-        "--prime-on", "--plan", "--engine", "--sampler", "--racing", "--no-racing", "--baselines", "--verify",
-        "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
+        "--prime-on", "--plan", "--engine", "--precision", "--sampler", "--racing", "--no-racing", "--baselines",
+        "--verify", "--workers", "--dry-run", "--heartbeat", STORAGE, TRACKING,
     },
     "show STUDY": {*CHOICE, "--select", JSON, STORAGE, TRACKING},
     "spaces check PATH": {"--model"},

@@ -29,6 +29,8 @@ PLANS = {
     "compact": dataclasses.replace(LEAN, feed_forward="compact"),
     "recompute": dataclasses.replace(LEAN, feed_forward="recompute", frozen_dtype="bfloat16", optimizer="sgd"),
     "checkpointing": dataclasses.replace(LEAN, checkpointing=True),
+    "bfloat16": dataclasses.replace(LEAN, precision="bfloat16", checkpointing=True),
+    "float16": dataclasses.replace(LEAN, precision="float16"),
 }
 
 
@@ -77,6 +79,8 @@ def composed_steps(
         ("compact", 3, 1, 1),
         ("recompute", 3, 1, 2),
         ("checkpointing", 3, 1, 2),
+        ("bfloat16", 3, 1, 2),
+        ("float16", 3, 1, 1),
         *(pytest.param(name, 2, 20, 1, marks=pytest.mark.slow) for name in PLANS if name != "modules"),
     ],
 )

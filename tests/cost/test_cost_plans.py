@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -15,12 +15,14 @@ from farsearch.cost.pricer import Pricer, full_fine_tuning
 from farsearch.cost.software import torch_version
 from farsearch.cost.traced_model import shared_tables
 from farsearch.devices import Profile, list_profiles, load_profile
+from farsearch.errors import BadInput, ProfileError
 from farsearch.goals import GOALS, Goal, best_plan
 from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
 from farsearch.models.source import resolve_model
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import FarConfig, Precision, StepPlan
+from tests.models.test_models_families import CASES as MODEL_CASES
 from tests.tiny import make_config
 
 _MOST = 0.01
@@ -145,6 +147,53 @@ def test_host_executes_all_exact_plans_alike() -> None:
     assert len(plans) == 1
     compact = StepPlan(feed_forward="compact")
     assert quickest(compact, layout) == compact
+
+
+@pytest.mark.parametrize(
+    ("device", "precisions"),
+    [
+        ("jetson-orin-nano", {"bfloat16", "float16"}), ("jetson-xavier-nx", {"float16"}), ("jetson-nano", set()),
+        ("raspberry-pi-5", set()),
+    ],
+)  # fmt: skip
+def test_layers_in_16_bits_are_offered_by_devices_that_have_them(device: str, precisions: set[str]) -> None:
+    """Where the profile has a rate, on request alone; elsewhere they are refused by the device's name."""
+    profile, config = load_profile(device), make_config("bert")
+    for precision in ("bfloat16", "float16"):
+        if precision not in precisions:
+            with pytest.raises(ProfileError, match=device):
+                Pricer(config, Head(), 4, 16, profile, precision=precision)
+            continue
+        plans = Pricer(config, Head(), 4, 16, profile, precision=precision).plans
+        assert {plan.precision for plan in plans} == {precision}
+        assert not any(plan.exact for plan in plans)
+        assert all(f"{precision} (not exact)" in plan.summary for plan in plans)
+        assert {quickest(plan, layout_of(config)).precision for plan in plans} == {precision}
+
+
+@pytest.mark.parametrize(
+    ("model", "engines", "fragment"),
+    [("deberta-v2", {}, "family"), ("bert", {"engines": {"onnx": load_profile("raspberry-pi-4")}}, "onnx")],
+)
+def test_layers_in_16_bits_are_refused_by_what_lacks_them(model: str, engines: Any, fragment: str) -> None:
+    config = next(case for case in MODEL_CASES if case.name == model).make(2, 32, 64, 0.1)
+    with pytest.raises(BadInput, match=fragment):
+        Pricer(config, Head(), 4, 16, load_profile("jetson-orin-nano"), precision="bfloat16", **engines)
+
+
+def test_layers_in_16_bits_take_less_memory_and_time() -> None:
+    """On an Orin: half of what is saved, and products at the rate of its tensor cores."""
+    config = shapes("minilm")
+    pricer = Pricer(config, Head(), 16, 128, load_profile("jetson-orin-nano"), tables=shared_tables(config, Head()))
+    far = FarConfig((0.9,) * 6, 1e-4, 1.0, frozen_embeddings=True, frozen_attention_layers=6)
+    exact, half = (
+        pricer.price(far, StepPlan("adamw", None, "store", "recompute", "seed", "output", precision=precision))
+        for precision in get_args(Precision)[:2]
+    )
+    assert 0.5 < half.memory["saved"] / exact.memory["saved"] < 0.65
+    assert 0.5 < half.memory["parameters"] / exact.memory["parameters"] < 0.65
+    assert half.time["gemm"] < exact.time["gemm"] / 2
+    assert half.step_time_s < exact.step_time_s
 
 
 @pytest.mark.slow

@@ -47,6 +47,11 @@ ALONE = [
 
 INEXACT = [dataclasses.replace(LEAN, feed_forward="compact"), dataclasses.replace(LEAN, frozen_dtype="bfloat16")]
 
+HALF = [
+    dataclasses.replace(LEAN, precision="bfloat16"),
+    dataclasses.replace(LEAN, precision="float16", feed_forward="recompute", checkpointing=True),
+]
+
 MODELS = [*{execution_of(plan): plan for plan in PLANS}.values(), *ALONE[:-1]]
 """One exact plan for each execution of a model, independent of the optimizer."""
 
@@ -128,9 +133,9 @@ def test_exact_plans_draw_the_same_dropout(family: str, plan: StepPlan) -> None:
 
 
 @families
-@pytest.mark.parametrize("plan", INEXACT, ids=plan_id)
+@pytest.mark.parametrize("plan", [*INEXACT, *HALF], ids=plan_id)
 def test_inexact_plans_stay_close(family: str, plan: StepPlan) -> None:
-    """One-byte derivatives and rounded frozen weights change the losses of ten steps by less than a hundredth."""
+    """One-byte derivatives, and weights or layers in 16 bits, change the losses by less than a hundredth."""
     assert not plan.exact
     got = losses_of(family, plan, 0.0)
     expected = reference(family, StepPlan(), 0.0)
@@ -171,7 +176,7 @@ def test_predictions_before_and_after_merge(family: str, plan: StepPlan) -> None
 
 
 @families
-@pytest.mark.parametrize("plan", [*MODELS, *INEXACT], ids=plan_id)
+@pytest.mark.parametrize("plan", [*MODELS, *INEXACT, *HALF], ids=plan_id)
 def test_a_deep_copy_is_independent(family: str, plan: StepPlan) -> None:
     """A copy of a reconfigured model computes the same, and its backward pass does not affect the original."""
     model, layout = reconfigured(family, 0.0, execution_of(plan))

@@ -43,6 +43,7 @@ INEXACT = {
     "compact": dataclasses.replace(STORE, feed_forward="compact"),
     "bfloat16": dataclasses.replace(STORE, frozen_dtype="bfloat16"),
     "float16": dataclasses.replace(STORE, frozen_dtype="float16"),
+    "layers in bfloat16": dataclasses.replace(STORE, precision="bfloat16"),
 }
 R = 0.1
 CONFIG = FarConfig(frozen_fractions=(1 - R,) * 6, learning_rate=1e-3, epochs=1.0)

@@ -7,7 +7,7 @@ import torch
 from .cases import most_elements
 from .machine import device_of_torch, machine
 from .session import SECONDS, SHARES, command_line, measured, room_for_operands
-from .timing import Pool, overheads, sustained_load, timed_cases
+from .timing import Pool, half_speedups, overheads, sustained_load, timed_cases
 from .torch_memory import memory_figures
 
 __all__ = ["main", "measure"]
@@ -39,8 +39,12 @@ def measure(
             for group in ("products", "streams"):
                 samples += timed_cases(group, device, pool, SHARES[group] * seconds, report)
         del pool
+        report("products of 16 bits")
+        half = half_speedups(device)
         sustained = sustained_load(device, left(), report)
-        return {"memory": memory, "launch": launch, "samples": samples, "sustained": sustained}
+        return {
+            "memory": memory, "launch": launch, "samples": samples, "half_speedups": half, "sustained": sustained,
+        }  # fmt: skip
 
     return measured(machine(), seconds, report, parts)
 

@@ -1,15 +1,20 @@
 """Times of torch's operations, of its overheads, and of its training steps under sustained load."""
 
+from functools import partial
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from .cases import Call, cases, make_call
-from .rounds import OPERANDS, Slices, in_turn, is_product, repeated, sustained, timed_rounds
+from .rounds import OPERANDS, Slices, in_turn, is_product, median, repeated, sustained, time_call, timed_rounds
 from .workloads import WORKLOADS, tiny_step, workload
 
-__all__ = ["Pool", "overheads", "sustained_load", "timed_cases"]
+__all__ = ["Pool", "half_speedups", "overheads", "sustained_load", "timed_cases"]
+
+_HALF = ("bfloat16", "float16")
+_HALF_PRODUCTS = ((256, 384, 1536), (1024, 384, 1536), (1024, 768, 3072))
+"""Tokens, inputs and outputs of products of 16 bits, the smallest first, which takes long where a device has none."""
 
 
 class Pool:
@@ -45,6 +50,38 @@ def timed_cases(
 ) -> List[Dict[str, Any]]:
     """Return the median seconds of each case that this torch supports, that fits, and for which the time suffices."""
     return timed_rounds(group, cases(group), pool.calls, seconds, report, _waiting(device))
+
+
+def half_speedups(device: torch.device) -> Dict[str, float]:
+    """Return how many times as fast as in float32 products of 16 bits are, by their type.
+
+    A type that this torch lacks here, or in which they are not faster, is left out.
+    """
+    wait = _waiting(device)
+    found: Dict[str, float] = {}
+    for name in _HALF:
+        try:
+            with torch.no_grad():
+                found[name] = _speedup(device, getattr(torch, name), wait)
+        except RuntimeError:  # this torch has no such product here
+            continue
+    return {name: ratio for name, ratio in found.items() if ratio > 1.0}
+
+
+def _speedup(device: torch.device, dtype: torch.dtype, wait: Callable[[], None]) -> float:
+    """Median over products of their transpositions, the three of a linear map in a training step."""
+    ratios: List[float] = []
+    for t, k, n in _HALF_PRODUCTS:
+        x, w, g = (torch.rand(shape, device=device) for shape in ((t, k), (n, k), (t, n)))
+        for left, right in ((x, w.t()), (g, w), (g.t(), x)):
+            pairs = [(left, right), (left.to(dtype), right.to(dtype))]
+            for pair in pairs:
+                torch.mm(*pair)
+            seconds = [[time_call(partial(torch.mm, *pair), 1, wait) for _ in range(7)] for pair in pairs]
+            ratios.append(median(seconds[0]) / median(seconds[1]))
+            if median(ratios) <= 1.0:
+                return median(ratios)
+    return median(ratios)
 
 
 def _optimizers(parameters: Sequence[nn.Parameter]) -> List[torch.optim.Optimizer]:

@@ -210,7 +210,7 @@ def reconfigured(bundle: BundleFiles, model: nn.Module) -> nn.Module:
     phase, plan = bundle.phase, bundle.phase["plan"]
     execution = Execution(
         plan["feed_forward"], plan["attention"], plan["dropout"], plan["layer_norm"], plan["frozen_dtype"],
-        plan["checkpointing"],
+        plan["checkpointing"], precision=plan.get("precision", "float32"),
     )  # fmt: skip
     layout = ModelLayout.from_dict(phase["layout"])
     try:

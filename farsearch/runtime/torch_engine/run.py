@@ -19,6 +19,7 @@ from ..run import Engine, Model
 from .memory import available_mib, peak_mib, process_mib, reset_peak
 from .model import load_model, put_weights, reconfigured, save_model
 from .phase import train_phase
+from .precision import check_precision
 from .tokenizer import load_tokenizer
 
 __all__ = ["TorchEngine", "TorchModel"]
@@ -91,6 +92,8 @@ class TorchEngine(Engine):
 
     def load(self, bundle: BundleFiles, base: Optional[str], weights: str) -> TorchModel:
         """Build the model and load its weights."""
+        if weights == "start":  # which are trained
+            check_precision(bundle)
         return TorchModel(bundle, base, load_model(bundle, base, weights))
 
     def gpu(self) -> Optional[str]:
