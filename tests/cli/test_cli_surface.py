@@ -28,6 +28,7 @@ SURFACE: dict[str, set[str]] = {
     "devices import RESULT": {"--name", "--like", "--force"},
     "devices list": set(),
     "devices show NAME": set(),
+    "devices submit NAME": {"--board", "--out"},
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
         "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
