@@ -69,6 +69,7 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     for line in _description(job, name):
         console.print(line)
     console.print(_LOADING)
+    job.check_memory(spec.workers)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
@@ -100,6 +101,7 @@ def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     store, job, name = _prepare(workspace, spec)
     yield from _description(job, name)
     yield _LOADING
+    job.check_memory(spec.workers)
     bench = job.bench(store)
     pricer, goal = job.pricer(bench), job.settings.plan
     preview = preview_search(job.space, pricer, bench, goal, spec.n_trials)
@@ -199,6 +201,7 @@ def join_search(
         data_dir=here.data_dir, model=here.model, device=here.device,
     )  # fmt: skip
     store.check_here(study, job.settings, job.meta)
+    job.check_memory()
     bench = job.bench(store)
     search = Search(
         study, store, bench, job.pricer(bench), job.space, recorded["sampler"], job.settings.plan, watcher,

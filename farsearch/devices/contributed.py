@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from farsearch.devices.engines import EngineFigures
 from farsearch.devices.figure import Figure, check, listed
@@ -95,7 +95,9 @@ def _anonymous_engine(figures: EngineFigures, torch: Mapping[str, str], name: st
 
 def _with_sources(part: _Described, known: Mapping[str, str]) -> _Described:
     """Return a part of a profile with new sources, and rates with the known conditions alone."""
-    figures = {key: _sourced(value, known) for key, value in vars(part).items() if isinstance(value, Figure)}
+    figures: dict[str, Any] = {
+        key: _sourced(value, known) for key, value in vars(part).items() if isinstance(value, Figure)
+    }
     rates = None if part.rates is None else replace(part.rates, conditions=known)
     return replace(part, **figures, rates=rates)
 
