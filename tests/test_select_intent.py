@@ -75,8 +75,9 @@ def test_no_trial_within_the_points_is_cheaper(rows: list[tuple[float, float, fl
     chosen = choose(make_snapshot(*trials, front=pareto_front(trials)), Intent(within=within)).trial
     best = max(metric for metric, _, _ in rows)
     near = [row for row in rows if row[0] >= best - within / 100]
-    assert flat(chosen).metric is not None
-    assert flat(chosen).metric >= best - within / 100 - 1e-9
+    metric = flat(chosen).metric
+    assert metric is not None
+    assert metric >= best - within / 100 - 1e-9
     most = 1.05 * min(time for _, _, time in near)
     assert chosen.cost.wall_time_s <= most
     assert chosen.cost.peak_memory_mib == min(memory for _, memory, time in near if time <= most)
@@ -195,7 +196,7 @@ _answers = st.lists(st.tuples(*[st.integers(0, 1)] * 3), min_size=2, max_size=80
 
 def evidence(predicted: list[int], truth: list[int]) -> NDArray[np.float64]:
     """Return the evidence of each row: prediction and answer."""
-    return np.array([predicted, truth], dtype=float).T
+    return np.stack([np.asarray(predicted, float), np.asarray(truth, float)], axis=1)
 
 
 @given(_answers)

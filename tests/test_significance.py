@@ -63,7 +63,7 @@ def critical(freedom: int) -> float:
         step = end / parts
         weights = [1, *([4, 2] * (parts // 2 - 1)), 4, 1]
         values = (scale * (1 + (i * step) ** 2 / freedom) ** (-(freedom + 1) / 2) for i in range(parts + 1))
-        return 0.5 + step / 3 * sum(weight * value for weight, value in zip(weights, values, strict=True))
+        return 0.5 + step / 3 * math.fsum(weight * value for weight, value in zip(weights, values, strict=True))
 
     low, high = 0.0, 20.0
     for _ in range(50):
@@ -249,7 +249,8 @@ def test_auxiliary_study_has_no_metrics_of_the_search() -> None:
 def test_no_verdicts_without_a_verification() -> None:
     """There is no row, no agreement, and no sentence."""
     snapshot = make_snapshot()
-    assert verdicts(snapshot) == verdict_rows(snapshot) == []
+    assert verdicts(snapshot) == []
+    assert verdict_rows(snapshot) == []
     assert agreement_text(snapshot) == ""
     assert verdict_json(snapshot) == {"verified": [], "constant_answer": None, "rank_agreement": None}
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from benchmarks.far_step import main
 from benchmarks.step_measures import Call, interleaved, product_seconds
@@ -67,6 +69,7 @@ def contenders(names: Sequence[str] | None = None, **settings: Any) -> list[Cont
 
 def batch_of(one: Contender) -> Batch:
     """Return a batch of the benchmark."""
+    assert isinstance(one.model.config, PreTrainedConfig)
     return example_batch(one.model.config.vocab_size, ROWS, LENGTH)
 
 
@@ -114,7 +117,7 @@ def test_recorded_run_can_be_shown_again(printed: str, report: Report, tmp_path:
 def test_picture_labels_every_variant(report: Report) -> None:
     """Each variant has one marker at its two ratios and one label."""
     axes = step_figure(report).axes[0]
-    drawn = [tuple(place) for family in axes.collections for place in family.get_offsets()]
+    drawn = [tuple(place) for family in axes.collections for place in np.asarray(family.get_offsets())]
     assert sorted(drawn) == sorted((result.peak_ratio, result.time_ratio) for result in report.results)
     assert sorted(text.get_text() for text in axes.texts if text.get_text() in NAMES) == sorted(NAMES)
 

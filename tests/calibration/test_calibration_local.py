@@ -13,6 +13,7 @@ import torch
 from farsearch.calibration import local
 from farsearch.calibration.fit import fit_profile
 from farsearch.calibration.local import find_engine_profile, local_path, local_profile, this_machine
+from farsearch.calibration.measure.machine import machine
 from farsearch.calibration.result import parse_result
 from farsearch.devices import load_profile
 from farsearch.devices.profile import write_profile
@@ -87,7 +88,7 @@ def test_file_of_a_faster_process_is_used(measured: Measured, tmp_path: Path) ->
 
 def test_each_machine_has_its_own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processor, cores, threads, torch and memory are part of the name, because a folder may be shared."""
-    here = local.machine()
+    here = machine()
     paths = {local_path(tmp_path)}
     for key, value in here.items():
         if key != "kind":

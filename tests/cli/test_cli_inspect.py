@@ -209,6 +209,7 @@ def test_renaming_a_study_preserves_its_runs(finished_study: Path, tmp_path: Pat
 
     def runs(name: str) -> dict[str, str]:
         experiment = client.get_experiment_by_name(name)
+        assert experiment is not None
         return {run.info.run_id: run.info.run_name for run in client.search_runs([experiment.experiment_id])}
 
     before = runs("tiny")
@@ -216,7 +217,9 @@ def test_renaming_a_study_preserves_its_runs(finished_study: Path, tmp_path: Pat
     assert (done.code, done.out) == (0, "renamed tiny to new\n"), done.err
     assert (names_of(folder), client.get_experiment_by_name("tiny")) == (["new"], None)
     assert runs("new") == {run: "new" if name == "tiny" else name for run, name in before.items()}
-    views = [key for key in client.get_experiment_by_name("new").tags if key.startswith("mlflow.sharedViewState.")]
+    renamed = client.get_experiment_by_name("new")
+    assert renamed is not None
+    views = [key for key in renamed.tags if key.startswith("mlflow.sharedViewState.")]
     assert len(views) == 2
     assert ": 0 runs made, 0 updated" in call(folder, "sync", "new").out
     assert call(folder, "export", "new", "--out", "bundle").code == 0
@@ -240,7 +243,9 @@ def test_delete_removes_runs_on_request(finished_study: Path, tmp_path: Path) ->
     assert call(folder, "studies", "delete", "tiny", "--yes").code == 0
     done = call(folder, "studies", "delete", "tiny", "--mlflow", "--yes")
     assert (done.code, done.out.startswith("deleted 10 runs in MLflow")) == (0, True), done
-    assert client.get_experiment_by_name("tiny").lifecycle_stage == "deleted"
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    assert experiment.lifecycle_stage == "deleted"
     again = call(folder, "studies", "delete", "tiny", "--mlflow", "--yes")
     assert (again.code, again.err.count("\n")) == (2, 1)
 

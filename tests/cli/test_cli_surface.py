@@ -209,7 +209,11 @@ def test_debug_adds_the_traceback_at_any_position(tmp_path: Path, place: int) ->
 
 def test_an_unexpected_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line refers to ``--debug``."""
-    monkeypatch.setattr("farsearch.cli.status.open_workspace", lambda *_: {}["no\nsuch"])
+
+    def fail(*_: object) -> None:
+        raise KeyError("no\nsuch")
+
+    monkeypatch.setattr("farsearch.cli.status.open_workspace", fail)
     done = call(tmp_path, "status")
     assert done.code == 1
     assert done.err == "farsearch: unexpected KeyError: 'no\\nsuch' (--debug shows where)\n"

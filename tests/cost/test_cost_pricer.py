@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from farsearch.cost.pricer import Price, Pricer, full_fine_tuning, priming_plan
 from farsearch.cost.step_table import StepTable
+from farsearch.cost.traced_model import TableKey
 from farsearch.devices.registry import load_profile
 from farsearch.far.batches import phase_batches
 from farsearch.far.selection import learner_counts
@@ -32,9 +33,9 @@ NARROW = FarConfig((1.0, 0.9, 0.5), 1e-4, 1.0, frozen_embeddings=True, frozen_at
 plans = st.sampled_from([StepPlan(), StepPlan(micro_batch_size=2), StepPlan("sgd")])
 
 
-TABLES: dict[int, StepTable] = {}
+TABLES: dict[TableKey, StepTable] = {}
 """Shared by all tests: tracing takes seconds, and depends only on the model."""
-SIX: dict[int, StepTable] = {}
+SIX: dict[TableKey, StepTable] = {}
 """Of the same model with six layers."""
 
 
@@ -340,7 +341,7 @@ def test_process_memory_is_part_of_the_peak() -> None:
     cost = board().price(UNEVEN)
     assert cost.peak_memory_mib == cost.tensor_peak_mib + 300
     assert cost.peak_memory_range_mib == (cost.tensor_peak_mib + 250, cost.tensor_peak_mib + 420)
-    assert cost.available_range_mib == (4096 - 500, 4096 - 300)
+    assert cost.available_range_mib == (4096.0 - 500.0, 4096.0 - 300.0)
     assert cost.fits
 
 

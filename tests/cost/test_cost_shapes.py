@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from farsearch.cost.shapes import run_on_meta
 
 aten = torch.ops.aten
-CALLS: dict[str, Callable[[Tensor, Tensor], tuple[object, tuple[object, ...]]]] = {
+CALLS: dict[str, Callable[[Tensor, Tensor], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
     "product": lambda x, y: (aten.mm.default, (x, y.t())),
     "sum with a number": lambda x, y: (aten.add.Tensor, (x, 1)),
     "sum with a float": lambda x, y: (aten.add.Tensor, (x.to(torch.int64), 1.0)),

@@ -18,6 +18,7 @@ from farsearch.cost.segments import EVENT_KINDS
 from farsearch.cost.software import Software, build_ordinary, emulated, software_of, step_count_bytes
 from farsearch.cost.step_table import StepTable
 from farsearch.cost.trace import meta_tensors, trace_call
+from farsearch.devices.profile import Attention
 from farsearch.errors import BadInput, ProfileError
 from farsearch.far.dropout import SeededDropout, dropped
 from farsearch.models.config import load_config
@@ -34,7 +35,7 @@ FULL = full_fine_tuning(4)
 UNEVEN = FarConfig((0.9, 0.5, 0.0, 1.0), 1e-4, 1.0)
 VECTORS = FarConfig((1.0,) * 4, 1e-4, 1.0, frozen_embeddings=True, frozen_attention_layers=4)
 FOREACH = StepPlan(optimizer_kernel="foreach")
-CASES = {
+CASES: dict[str, tuple[Attention, FarConfig, int, int, StepPlan]] = {
     "eager": ("eager", FULL, 8, 64, StepPlan()),
     "eager-uneven": ("eager", UNEVEN, 8, 40, StepPlan(micro_batch_size=4)),
     "math": ("math", FULL, 8, 64, StepPlan()),
@@ -57,8 +58,8 @@ def test_predicted_peak_equals_the_measured_one(family: str, case: str) -> None:
     """
     attention, config, rows, length, plan = CASES[case]
     settings = make_config(family, layers=4, hidden=64, neurons=256, vocabulary=1000)
-    cost = Pricer(settings, Head(), rows, length, make_profile(attention=attention)).price(config, plan)  # type: ignore[arg-type]
-    model, layout = build_ordinary(settings, Head(), Software(attention))  # type: ignore[arg-type]
+    cost = Pricer(settings, Head(), rows, length, make_profile(attention=attention)).price(config, plan)
+    model, layout = build_ordinary(settings, Head(), Software(attention))
     measured = step_peak_mib(apply_config(model, layout, config, plan), rows, length, plan)
     assert cost.tensor_peak_mib == pytest.approx(measured, rel=1e-3)
 
@@ -69,8 +70,7 @@ def test_eager_attention_has_more_temporaries_than_fused() -> None:
     eager, math = (
         sum(event.size == 4 * ROWS * HEADS * 64 * 64 for event in segments[1].events)
         for segments in (
-            traced(settings, FULL, ROWS, 64, software=Software(kind)).segments  # type: ignore[arg-type]
-            for kind in ("eager", "math")
+            traced(settings, FULL, ROWS, 64, software=Software(kind)).segments for kind in ("eager", "math")
         )
     )
     assert eager > math > 0
@@ -151,9 +151,9 @@ def test_fused_attention_saves_no_probabilities(length: int) -> None:
     """It saves queries, keys, values, output, float mask, a logarithm per row (rounded up to 32) and two seeds."""
     with meta_tensors():
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool)
-        own = [torch.zeros(ROWS, HEADS, length, SIZE, requires_grad=True) for _ in range(3)]
+        q, k, v = (torch.zeros(ROWS, HEADS, length, SIZE, requires_grad=True) for _ in range(3))
     with emulated(Software("fused")):
-        saved = saved_storages(lambda: F.scaled_dot_product_attention(*own, mask, 0.1))
+        saved = saved_storages(lambda: F.scaled_dot_product_attention(q, k, v, mask, 0.1))
     hidden, rows = ROWS * HEADS * length * SIZE, ROWS * HEADS * -(-length // 32) * 32
     expected = [4 * hidden] * 4 + [4 * rows, 4 * ROWS * length * length, 8, 8]
     assert sorted(saved.values()) == sorted(expected)
@@ -169,7 +169,7 @@ def test_fused_attention_changes_the_saved_memory_of_a_step(family: str) -> None
     math, fused = (
         sum(
             event.size
-            for segment in traced(settings, FULL, ROWS, 64, software=Software(kind)).segments[:6]  # type: ignore[arg-type]
+            for segment in traced(settings, FULL, ROWS, 64, software=Software(kind)).segments[:6]
             for event in segment.events
             if event.kind in ("saved", "mask")
         )
@@ -205,15 +205,13 @@ def test_distilbert_saves_more_with_an_old_torch() -> None:
 def test_softmax_of_an_old_torch_computes_the_same() -> None:
     """Values and gradients are torch's; its input is saved only if a gradient is needed."""
     x = torch.randn(3, 5, requires_grad=True)
-    results = []
+    results: list[tuple[Tensor, ...]] = []
     for software in (Software("eager"), OLD):
         with emulated(software):
-            results.append(F.softmax(x, dim=-1))
-        x.grad = None
-        results[-1].square().sum().backward()
-        results.append(x.grad)
-    assert torch.equal(results[0], results[2])
-    assert torch.equal(results[1], results[3])
+            y = F.softmax(x, dim=-1)
+        results.append((y, *torch.autograd.grad(y.square().sum(), x)))
+    for own, expected in zip(*results, strict=True):
+        assert torch.equal(own, expected)
     for grad in (True, False):
         with torch.set_grad_enabled(grad), emulated(OLD):
             assert len(saved_storages(lambda: torch.softmax(x * 2, -1))) == (2 if grad else 0)
@@ -273,9 +271,9 @@ def test_attention_without_dropout_is_traced_as_executed(length: int, masked: bo
     """The peak of torch's function, forward and backward, is the profiler's, including buffers of its threads."""
 
     def step() -> None:
-        own = [torch.zeros(ROWS, length, HEADS, SIZE, requires_grad=True).transpose(1, 2) for _ in range(3)]
+        q, k, v = (torch.zeros(ROWS, length, HEADS, SIZE, requires_grad=True).transpose(1, 2) for _ in range(3))
         mask = torch.ones(ROWS, 1, length, length, dtype=torch.bool) if masked else None
-        F.scaled_dot_product_attention(*own, attn_mask=mask).square().sum().backward()
+        F.scaled_dot_product_attention(q, k, v, attn_mask=mask).square().sum().backward()
 
     measured = allocated_peak(step)
     with emulated(software_of(make_profile(basis="calibrated"), length)), meta_tensors():

@@ -63,7 +63,11 @@ def test_whole_trace_and_composition_agree(family: str, config: FarConfig) -> No
     """Memory by category and time are equal."""
     pricer, _ = pricer_of(family, lengths=LENGTHS, device_samples=500)
     composed = pricer.price(config)
-    direct = pricer.price_prepared(lambda model, layout: apply_config(model, layout, config), config.epochs)
+
+    def prepare(model: nn.Module, layout: ModelLayout) -> None:
+        apply_config(model, layout, config)
+
+    direct = pricer.price_prepared(prepare, config.epochs)
     assert direct.memory == pytest.approx(composed.memory, rel=1e-9, abs=1e-9)
     assert direct.time == pytest.approx(composed.time, rel=1e-9)
     assert direct.step_time_s == pytest.approx(composed.step_time_s, rel=1e-9)

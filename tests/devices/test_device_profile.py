@@ -8,7 +8,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tomli_w
@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farsearch.devices.engines import COMPUTE, EngineFigures
-from farsearch.devices.profile import SCHEMA_VERSION, Figure, Profile, parse_profile, read_profile, write_profile
+from farsearch.devices.profile import (
+    SCHEMA_VERSION,
+    Attention,
+    Figure,
+    Profile,
+    parse_profile,
+    read_profile,
+    write_profile,
+)
 from farsearch.devices.rates import PRODUCTS, STREAMS, ProductRate, Rates, StreamRate
 from farsearch.errors import MissingResource, ProfileError
 
@@ -165,13 +173,19 @@ def _engine_figures() -> st.SearchStrategy[EngineFigures]:
 @st.composite
 def _profiles(draw: st.DrawFn) -> Profile:
     start = read_profile(SPECIMEN)
-    speeds = {name: draw(_figures()) for name in ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "time_factor")}
-    overheads = {name: draw(_figures(0)) for name in ("launch_us", "step_us", "token_us", "process_mib")}
+    speeds: dict[str, Any] = {
+        name: draw(_figures()) for name in ("gemm_gflops", "bmm_gflops", "bandwidth_gbs", "time_factor")
+    }
+    overheads: dict[str, Any] = {
+        name: draw(_figures(0)) for name in ("launch_us", "step_us", "token_us", "process_mib")
+    }
     # the features of torch depend on its version
-    torch, attention = draw(
-        st.sampled_from([("1.10", "eager"), ("2.0", "eager"), ("2.1.0+cu118", "fused"), ("2.13", "math")])
-    )
-    kind = draw(st.sampled_from(["cuda", "cpu"]))
+    versions: list[tuple[str, Attention]] = [
+        ("1.10", "eager"), ("2.0", "eager"), ("2.1.0+cu118", "fused"), ("2.13", "math")
+    ]  # fmt: skip
+    torch, attention = draw(st.sampled_from(versions))
+    kinds: list[Literal["cuda", "cpu"]] = ["cuda", "cpu"]
+    kind = draw(st.sampled_from(kinds))
     return dataclasses.replace(
         start,
         **speeds,
@@ -211,7 +225,7 @@ def test_engine_takes_its_own_process_and_times(data: dict[str, Any]) -> None:
     assert profile.engines == ("torch", "onnx")
     assert (onnx.process_mib.value, onnx.time_factor.high) == (58, 3)
     torch = profile.for_engine("torch")
-    changed = {"process_mib": onnx.process_mib, "time_factor": onnx.time_factor}
+    changed: dict[str, Any] = {"process_mib": onnx.process_mib, "time_factor": onnx.time_factor}
     assert dataclasses.replace(torch, **changed) == onnx
     assert onnx.digest != torch.digest
     data["engines"]["onnx"] = {**ONNX, "rates": {**data["rates"], "bare_us": 0.5}}

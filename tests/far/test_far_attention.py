@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -41,16 +42,17 @@ families = pytest.mark.parametrize("family", FAMILIES)
 portion_sizes = pytest.mark.parametrize("rows", [None, 1, 2, 9])
 
 
-def inputs(dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, ``[batch, length, hidden]``."""
     generator = torch.Generator().manual_seed(4)
     made = [2 * torch.randn(BATCH, LENGTH, HIDDEN, generator=generator, dtype=torch.float64) for _ in range(3)]
-    return [x.to(dtype).requires_grad_() for x in made]
+    q, k, v = (x.to(dtype).requires_grad_() for x in made)
+    return q, k, v
 
 
 def heads_of(x: Tensor) -> Tensor:
     """``[batch, heads, length, size]``."""
-    return x.unflatten(-1, (HEADS, SIZE)).transpose(1, 2)
+    return x.view(*x.shape[:-1], HEADS, SIZE).transpose(1, 2)
 
 
 def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, factor: Tensor | None = None) -> Tensor:
@@ -61,10 +63,11 @@ def plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, factor: Tensor |
     chances = scores.softmax(-1)
     if factor is not None:
         chances = chances * factor
-    return (chances @ heads_of(v)).transpose(1, 2).flatten(2)
+    mixed: Tensor = chances @ heads_of(v)
+    return mixed.transpose(1, 2).flatten(2)
 
 
-def assert_same(got: Tensor, expected: Tensor, tensors: list[Tensor]) -> None:
+def assert_same(got: Tensor, expected: Tensor, tensors: Sequence[Tensor]) -> None:
     """Value and gradients agree to 12 digits."""
     g = torch.linspace(-1, 1, got.numel(), dtype=got.dtype).view_as(got)
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
@@ -163,8 +166,8 @@ def test_saved_for_the_backward_pass(name: str, p: float) -> None:
 def test_half_precision(dtype: torch.dtype, mask: Tensor | None) -> None:
     """Half-precision inputs give half-precision results and gradients, within two rounding steps (in norm)."""
     tensors = inputs(dtype)
-    exact = [x.detach().double().requires_grad_() for x in tensors]
-    got, expected = attend(*tensors, mask, HEADS), plain(*exact, mask)
+    q, k, v = exact = [x.detach().double().requires_grad_() for x in tensors]
+    got, expected = attend(*tensors, mask, HEADS), plain(q, k, v, mask)
     gradients = torch.autograd.grad(got.double().sum(), tensors), torch.autograd.grad(expected.sum(), exact)
     for one, other in ((got.detach(), expected.detach()), *zip(*gradients, strict=True)):
         assert one.dtype == dtype

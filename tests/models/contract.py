@@ -274,7 +274,7 @@ def frozen_heads_train_like_a_masked_model(case: FamilyCase, _: Path) -> None:
 
     With dropout, by ordinary modules and by the device's last exact plan: the masks are those of the unsplit model.
     """
-    _, layout = case.build(layers=4)
+    layout = case.build(layers=4)[1]
     heads = _some_heads(layout)
     if heads is None:
         return
@@ -282,7 +282,7 @@ def frozen_heads_train_like_a_masked_model(case: FamilyCase, _: Path) -> None:
         models = [case.build(layers=4, dropout=0.1)[0] for _ in range(2)]
         before = _state(models[0])
         frozen = _frozen_entries(layout, heads, before)
-        split, plain = (
+        split, unsplit = (
             apply_far(each, layout, [None] * len(layout.blocks), execution=execution_of(plan), heads=some)
             for each, some in zip(models, (heads, None), strict=True)
         )
@@ -292,9 +292,9 @@ def frozen_heads_train_like_a_masked_model(case: FamilyCase, _: Path) -> None:
             model.load_state_dict(state)
 
         losses = _train(split, plan)
-        expected = _train(plain, plan, partial(put_back, plain, before, frozen))
+        expected = _train(unsplit, plan, partial(put_back, unsplit, before, frozen))
         assert all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(losses, expected, strict=True))
-        after, reference = merge(split, layout).state_dict(), merge(plain, layout).state_dict()
+        after, reference = merge(split, layout).state_dict(), merge(unsplit, layout).state_dict()
         assert [name for name in before if not torch.equal(after[name][frozen[name]], before[name][frozen[name]])] == []
         for name, value in after.items():
             torch.testing.assert_close(value, reference[name], atol=2e-5, rtol=1e-4, msg=name)
@@ -356,8 +356,8 @@ def fraction_0_is_full_fine_tuning(case: FamilyCase, _: Path) -> None:
     model, layout = case.build(dropout=0.1)
     twin = copy.deepcopy(model)
     width = width_of(model, layout.layers[0])
-    learners = layout.by_block(learner_counts(width, [0.0, 0.0]))
-    assert learners == [None] * len(layout.blocks)
+    learners: list[None] = [None] * len(layout.blocks)
+    assert layout.by_block(learner_counts(width, [0.0, 0.0])) == learners
     assert _train(apply_far(model, layout, learners)) == _train(twin)
     after, expected = merge(model, layout).state_dict(), twin.state_dict()
     assert [name for name in expected if not torch.equal(expected[name], after[name])] == []

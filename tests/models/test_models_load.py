@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedConfig
 
 from farsearch.errors import BadInput, FarsearchError, MissingResource
 from farsearch.far.layout import get_module
@@ -36,6 +37,7 @@ def test_load_model(folder: Path) -> None:
     """Pre-trained weights in float32, a head for the labels, and a layout with every part of every layer."""
     model, layout = load_model(resolve_model(str(folder)), Head(), LABELS, seed=0)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert isinstance(model.config, PreTrainedConfig)
     assert model.config.id2label == {0: "negative", 1: "positive"}
     assert len(layout.layers) == 2
     for layer in layout.layers:

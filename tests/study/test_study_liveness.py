@@ -13,7 +13,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState
 
 from farsearch.study.liveness import Worker
@@ -25,12 +25,12 @@ from tests.services import Postgres
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
 
 META = {"metric": "accuracy", "budget_mib": 2000.0}
-SPACE = {"rate": FloatDistribution(0.0, 1.0)}
+SPACE: dict[str, BaseDistribution] = {"rate": FloatDistribution(0.0, 1.0)}
 
 HOLD = """
     import sys, time
     from pathlib import Path
-    from optuna.distributions import FloatDistribution
+    from optuna.distributions import BaseDistribution, FloatDistribution
     from farsearch.study.liveness import Worker
     from farsearch.study.store import Store
     store = Store(Path(sys.argv[1]), sys.argv[2] or None, heartbeat_s=1)

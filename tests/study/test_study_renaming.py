@@ -9,7 +9,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 
 from farsearch.errors import BadInput
 from farsearch.study.liveness import Worker
@@ -19,7 +19,7 @@ from farsearch.study.store import Store
 from tests.factories import make_settings
 
 META = {"metric": "accuracy", "budget_mib": 2000.0}
-SPACE = {"rate": FloatDistribution(0.0, 1.0)}
+SPACE: dict[str, BaseDistribution] = {"rate": FloatDistribution(0.0, 1.0)}
 
 # Optuna expects heartbeats in its own loop only.
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")

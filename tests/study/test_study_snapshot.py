@@ -84,9 +84,12 @@ def test_repeated_reads_parse_only_new_trials(tmp_path: Path, monkeypatch: pytes
     first = reader.read()
     _add(study, make_trial(5, 0.85, 900.0, 190.0), rejected={"duplicate": 1})
     parsed: list[int] = []
-    monkeypatch.setattr(
-        "farsearch.study.snapshot.read_trial", lambda data: (parsed.append(data["number"]), read_trial(data))[1]
-    )
+
+    def counted(data: dict[str, Any]) -> AnyTrial:
+        parsed.append(data["number"])
+        return read_trial(data)
+
+    monkeypatch.setattr("farsearch.study.snapshot.read_trial", counted)
     second = reader.read()
     monkeypatch.undo()
     assert parsed == [4, 5]

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy.exc
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from farsearch.errors import BadInput, MissingResource, StudyMismatch
@@ -25,7 +25,7 @@ from farsearch.study.store import StorageAway, Store, storage_errors
 from tests.factories import make_settings
 
 META = {"metric": "accuracy", "budget_mib": 2000.0}
-SPACE = {"rate": FloatDistribution(0.0, 1.0)}
+SPACE: dict[str, BaseDistribution] = {"rate": FloatDistribution(0.0, 1.0)}
 
 
 def open_study(home: Path, name: str = "s", **changes: Any) -> optuna.Study:

@@ -81,9 +81,15 @@ def verified(bed: Bed, tmp_path_factory: pytest.TempPathFactory) -> tuple[Again,
     return again, again.run(point(3, PRIMED), point(7, PRIMED_TOO), BASELINE, seeds=2)
 
 
+def completed(trial: AnyTrial) -> Completed:
+    """Return the outcome of a completed trial."""
+    assert isinstance(trial.outcome, Completed)
+    return trial.outcome
+
+
 def points_of(records: tuple[AnyTrial, ...]) -> list[tuple[int | None, int]]:
     """Return trial and seed of each record."""
-    return [(flat(r).verifies.trial, flat(r).verifies.seed) for r in records if flat(r).verifies is not None]
+    return [(v.trial, v.seed) for v in (flat(r).verifies for r in records) if v is not None]
 
 
 def test_each_point_is_trained_once_with_each_seed(verified: tuple[Again, StudySnapshot]) -> None:
@@ -110,32 +116,32 @@ def test_all_rows_are_used_for_training(verified: tuple[Again, StudySnapshot]) -
     rows = [[tuple(row) for row in bench.train_rows.features.input_ids] for bench in again.benches]
     assert rows[0] != rows[1]
     assert Counter(rows[0]) == Counter(rows[1])
-    assert {record.outcome.curve[-1].step for record in snapshot.verified} == {STEPS}
+    assert {completed(record).curve[-1].step for record in snapshot.verified} == {STEPS}
     assert {r.verifies.train_samples for r in snapshot.verified if r.verifies is not None} == {ROWS}
 
 
 def test_score_is_that_of_the_development_set(bed: Bed, verified: tuple[Again, StudySnapshot]) -> None:
     """Metric and development metric are equal, and a separate training with that seed and those rows agrees."""
     again, snapshot = verified
-    assert all(record.outcome.metric == record.outcome.dev_metric is not None for record in snapshot.verified)
-    assert all(record.outcome.metric_error for record in snapshot.verified)
+    assert all(completed(record).metric == completed(record).dev_metric is not None for record in snapshot.verified)
+    assert all(completed(record).metric_error for record in snapshot.verified)
     job = dataclasses.replace(bed.job.settings.job, seed=2, train_samples=ROWS, validation_samples=0)
     rows = draw_training(bed.job.data.train, ROWS, 2)
     bench = Bench(job, bed.job.source, bed.job.data, Split(rows, ()), again.search.store.cache)
     by_hand = train_method(METHODS["bitfit"], BITFIT.learning_rate, BITFIT.epochs, bench)
-    assert snapshot.verified[5].outcome.metric == by_hand.dev_metric
+    assert completed(snapshot.verified[5]).metric == by_hand.dev_metric
     plan = snapshot.verified[3].plan
     assert plan is not None
-    assert snapshot.verified[3].outcome.metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
+    assert completed(snapshot.verified[3]).metric == bench.run(PRIMED, quickest(plan, bench.layout)).dev_metric
 
 
 def test_points_of_one_seed_share_their_priming(verified: tuple[Again, StudySnapshot]) -> None:
     """The first point of a seed primes, the second reads the cache; another seed primes again."""
     _, snapshot = verified
     found = [
-        r.outcome.priming.from_cache
+        completed(r).priming.from_cache
         for r in snapshot.verified
-        if r.outcome.priming is not None and r.outcome.priming.steps
+        if completed(r).priming is not None and completed(r).priming.steps
     ]
     assert found == [False, True, False, True]
 
@@ -171,7 +177,8 @@ def test_repeated_verification_trains_only_missing_seeds(bed: Bed, tmp_path: Pat
     first = Again(bed.search(tmp_path), bed).run(point(0, FULL))
     repeated = Again(bed.search(tmp_path), bed)
     assert repeated.run(point(0, FULL)).verified == first.verified
-    assert repeated.notes.started == repeated.benches == []
+    assert repeated.notes.started == []
+    assert repeated.benches == []
     more = Again(bed.search(tmp_path), bed)
     snapshot = more.run(point(0, FULL), BASELINE, seeds=2)
     assert more.notes.started == ["BitFit, seed 1", "trial 0, seed 2", "BitFit, seed 2"]
@@ -190,8 +197,8 @@ def test_verification_resumes_after_an_interruption(bed: Bed, tmp_path: Path) ->
     snapshot = on.run(point(0, FULL), BASELINE)
     assert on.notes.started == ["BitFit, seed 1"]
     uncut = Again(bed.search(tmp_path / "uncut"), bed).run(point(0, FULL), BASELINE)
-    assert [record.outcome.metric for record in snapshot.verified] == [
-        record.outcome.metric for record in uncut.verified
+    assert [completed(record).metric for record in snapshot.verified] == [
+        completed(record).metric for record in uncut.verified
     ]
 
 

@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Sequence as ListOf
 
-from farsearch.cli.options import task_options
+from farsearch.cli.task_options import task_options
 from farsearch.tasks import TaskData
 from farsearch.tasks.custom import load_own
 from farsearch.tasks.description import OwnData
@@ -37,7 +37,7 @@ NAMES = ("good", "bad")
 Content = bytes | Callable[[Path], Path]
 
 
-def table(columns: dict[str, Sequence[Any]], between: str = ",", header: bool = True, end: str = "\n") -> bytes:
+def table(columns: Mapping[str, Sequence[Any]], between: str = ",", header: bool = True, end: str = "\n") -> bytes:
     """Write a table with the csv module."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, delimiter=between, lineterminator=end)
@@ -47,18 +47,18 @@ def table(columns: dict[str, Sequence[Any]], between: str = ",", header: bool = 
     return out.getvalue().encode()
 
 
-def plain(columns: dict[str, Sequence[Any]], between: str, header: bool = True) -> bytes:
+def plain(columns: Mapping[str, Sequence[Any]], between: str, header: bool = True) -> bytes:
     """Write a table without quotes."""
     rows = [*([list(columns)] if header else []), *zip(*columns.values(), strict=True)]
     return "".join(between.join(map(str, row)) + "\n" for row in rows).encode()
 
 
-def objects(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:
+def objects(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     """Return one object per row."""
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def lines(columns: dict[str, Sequence[Any]]) -> bytes:
+def lines(columns: Mapping[str, Sequence[Any]]) -> bytes:
     """Write one JSON object per line."""
     return "".join(json.dumps(row) + "\n" for row in objects(columns)).encode()
 

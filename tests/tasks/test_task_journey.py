@@ -18,7 +18,7 @@ from farsearch.runtime.encoding import predictions
 from farsearch.runtime.scores import METRICS
 from farsearch.runtime.scores import score as plain_score
 from farsearch.runtime.torch_engine.model import model_class
-from farsearch.study.artifacts import trial_folder
+from farsearch.study.predictions import trial_folder
 from farsearch.tasks.metrics import score
 from farsearch.tasks.spec import study_task
 from farsearch.tasks.standard_errors import metric_error
@@ -51,10 +51,11 @@ def test_each_task_completes_a_search(searched: Searched) -> None:
     assert spec == searched.bench.data.spec
     assert [flat(trial).state for trial in snapshot.trials] == ["complete"] * 3
     for trial in snapshot.trials:
-        assert flat(trial).metric is not None
+        metric = flat(trial).metric
         assert flat(trial).metric_error is not None
         assert flat(trial).dev_metric is not None
-        assert -1 <= flat(trial).metric <= 1
+        assert metric is not None
+        assert -1 <= metric <= 1
         parts = METRICS[spec.metric].parts
         expected = {*parts, *(f"dev/{part}" for part in parts)} if len(parts) > 1 else set()
         if spec.name == "mnli":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def random_rows(metric: str, count: int, seed: int) -> tuple[list[Any], list[Any
     if kind == "regression":
         true = draw.normal(size=count).round(1)
         return [*(true + draw.normal(size=count))], [*(true + 2 * draw.normal(size=count))], [*true]
-    make = {
+    make: Callable[[], Any] = {
         "classification": lambda: int(draw.integers(3)),
         "multi-label": lambda: tuple(np.flatnonzero(draw.random(4) < 0.4).tolist()),
         "question-answering": lambda: " ".join(draw.choice(["one", "two", "three"], draw.integers(4))),
@@ -170,7 +171,8 @@ def test_constant_values_have_correlation_0_without_warnings(
 @pytest.mark.parametrize("metric", ["f1", "micro_f1", "entity_f1"])
 def test_f1_without_positives_is_0(metric: str) -> None:
     """As with scikit-learn's ``zero_division=0`` and in seqeval; no warning, and no error from rounding noise."""
-    nothing: list[Any] = {"f1": [0, 2], "micro_f1": [(), ()], "entity_f1": [(0, 0), ()]}[metric]
+    answers: dict[str, list[Any]] = {"f1": [0, 2], "micro_f1": [(), ()], "entity_f1": [(0, 0), ()]}
+    nothing = answers[metric]
     found = score(metric, nothing, nothing, TAGS)
     assert (found.value, found.error) == (0.0, 0.0)
     assert scores.score(metric, found.evidence.tolist()).value == 0.0
