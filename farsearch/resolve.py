@@ -21,7 +21,6 @@ from farsearch.far.display import shown
 from farsearch.models.config import load_config
 from farsearch.models.count import layer_parameters
 from farsearch.models.families import layout_of, max_length_of
-from farsearch.models.heads import head_for
 from farsearch.models.source import ModelSource, resolve_model
 from farsearch.models.tokenizer import check_words, load_tokenizer
 from farsearch.records import PRICING, Engine, Engines, JobSpec, Priming, StudySettings
@@ -40,7 +39,6 @@ from farsearch.tasks.spec import TaskData, get_task
 from farsearch.tasks.split import Split, split_examples
 from farsearch.tasks.summary import token_counts, understand
 from farsearch.training import Bench
-from farsearch.training.host import check_host_memory
 
 __all__ = ["DEFAULT_MODEL", "Job", "rejoin_job", "resolve_job"]
 
@@ -75,6 +73,12 @@ class Job:
         """``TASK-MODEL-DEVICE-SPACE``, in characters that a folder's name can have."""
         return _default_name(self.settings.job.task, self.source.name, self.settings.device, self.space.name)
 
+    def final(self) -> Job:
+        """Return the job of a final model, which trains on the held-out rows too."""
+        rows = self.split.final(len(self.data.train))
+        job = dataclasses.replace(self.settings.job, train_samples=len(rows), validation_samples=0)
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, job=job), split=Split(rows, ()))
+
     def bench(self, store: Store) -> Bench:
         """Load model and data for training."""
         job = self.settings.job
@@ -82,11 +86,6 @@ class Job:
         if self.settings.prime_on == "device":
             micro = priming_plan(job.priming.optimizer, job.batch_size).micro_batch_size
         return Bench(job, self.source, self.data, self.split, store.cache, micro)
-
-    def check_memory(self, workers: int = 1) -> None:
-        """Raise MissingResource if this machine has not the memory to train the model."""
-        config = load_config(self.source)
-        check_host_memory(self.settings.job, config, head_for(self.data.spec.task, config), workers)
 
     def pricer(self, bench: Bench) -> Pricer:
         """Return the cost model of this job's configurations on its device."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from farsearch.records import FarConfig, LossPoint, StudySnapshot, Verification,
 from farsearch.tracking import FRONT_FILTER, UI_ENVIRONMENT, SyncResult, Tracker, open_tracking, ui_command
 from farsearch.tracking.content import study_content, trial_content
 from farsearch.tracking.digests import shown_digest
+from farsearch.tracking.views import saved_view_id
 from farsearch.trials_json import trials_json
 from tests.factories import FRONT, changed, make_baselines, make_measurement, make_settings, make_snapshot, make_trial
 
@@ -70,9 +72,8 @@ def _run_ids(tracker: Tracker, snapshot: StudySnapshot) -> dict[str, str]:
 
 
 def _short_name(run: Run) -> str:
-    """Return the number of a trial of a search, ``trial 002``; the name of any other run, without its figures."""
-    head = str(run.info.run_name).split(" · ")[0]
-    return f"trial {head}" if head.isdecimal() else head
+    """Return what the study calls a training, ``trial 002``; the name of any other run."""
+    return str(run.info.run_name).removesuffix(" · front").split(" · ")[-1]
 
 
 def _rows(tracker: Tracker) -> list[str]:
@@ -125,26 +126,28 @@ def test_the_filter_finds_the_front(tracker: Tracker) -> None:
     experiment = _experiment(_client(tracker), snapshot.name)
     runs = _client(tracker).search_runs([experiment.experiment_id], FRONT_FILTER)
     assert {run.info.run_name for run in runs} == {
-        "000 · 80.0 % · 0.98 GiB · 3.3 min · front",
-        "002 · 84.0 % · 1.17 GiB · 4.2 min · front",
-        "004 · 85.5 % · 1.46 GiB · 5.0 min · front",
+        "80.0 % · 0.98 GiB · 3.3 min · trial 000 · front",
+        "84.0 % · 1.17 GiB · 4.2 min · trial 002 · front",
+        "85.5 % · 1.46 GiB · 5.0 min · trial 004 · front",
     }
 
 
-def test_runs_have_state_parent_dataset_description_and_times(tracker: Tracker) -> None:
+def test_runs_have_state_dataset_description_source_and_times(tracker: Tracker) -> None:
     snapshot = make_snapshot()
     before = time.time_ns() // 1_000_000
     tracker.sync(snapshot)
     ids, client = _run_ids(tracker, snapshot), _client(tracker)
     parent = client.get_run(ids[snapshot.name])
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["weights"] == snapshot.settings.job.weights
+    assert parent.data.tags["farsearch.weights"] == snapshot.settings.job.weights
+    assert parent.data.params["model"] == snapshot.settings.job.model
+    assert snapshot.settings.job.data not in parent.data.params.values()
     assert "| 1,200 MiB |" in parent.data.tags["mlflow.note.content"]
     ends = []
     for trial in snapshot.trials:
         run = client.get_run(ids[f"trial {trial.number:03d}"])
         assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["mlflow.source.name"] == f"trial {trial.number:03d}"
         assert len(run.data.tags["mlflow.note.content"].splitlines()) == 2
         assert run.inputs is not None
         assert run.inputs.dataset_inputs[0].dataset.digest == snapshot.settings.job.data[:12]
@@ -180,7 +183,7 @@ def test_a_changed_front_changes_only_tags_and_names(tracker: Tracker) -> None:
         0,
         4,
     }
-    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "002 · 84.0 % · 1.17 GiB · 4.2 min"
+    assert _client(tracker).get_run(ids["trial 002"]).info.run_name == "84.0 % · 1.17 GiB · 4.2 min · trial 002"
     shown = json.loads((_artifacts(tracker, second) / "front.json").read_text())
     assert [row["number"] for row in shown["trials"]] == [0, 4]
 
@@ -483,14 +486,52 @@ def test_parameters_are_strings_that_parse_exactly(rate: float, fractions: list[
     assert float(params["learning_rate"]) == rate
 
 
-def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
-    """The link opens an existing view, with columns and a filter of existing metrics and tags."""
+def test_the_address_shows_all_trials_the_front_first(tracker: Tracker) -> None:
+    """By search and order alone: above a saved view MLflow puts a banner."""
     snapshot = make_snapshot()
     tracker.sync(snapshot)
-    path = tracker.experiment_url_path(snapshot.name)
+    path, query = tracker.experiment_url_path(snapshot.name).split("?")
+    experiment = _experiment(_client(tracker), snapshot.name).experiment_id
+    assert path == f"#/experiments/{experiment}/runs"
+    state = dict(urllib.parse.parse_qsl(query))
+    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] == 'true' else 'DESC'}"
+    found = _client(tracker).search_runs([experiment], state["searchFilter"], order_by=[order])
+    assert [run.data.tags["farsearch.on_front"] for run in found] == ["true"] * 3 + ["false"] * 3
+
+
+def test_runs_are_coloured_by_what_they_are() -> None:
+    """One chart shows front, other trials, baselines and verification, with the same metrics."""
+    snapshot = make_snapshot(baselines=make_baselines())
+    again = make_trial(0, 0.8, 1200.0, 250.0, verifies=Verification(1, 3, 4096))
+    front, other, lora, verified = (
+        trial_content(snapshot, trial) for trial in (*snapshot.trials[:2], make_baselines()[1], again)
+    )
+    assert len({content.tags["mlflow.runColor"] for content in (front, other, lora, verified)}) == 4
+    assert all(
+        {"accuracy_percent", "memory_gib", "time_s"} <= set(one.metrics) for one in (front, other, lora, verified)
+    )
+    assert verified.name == "80.0 % · 1.17 GiB · 4.2 min · trial 001 again, seed 3"
+    assert lora.name.startswith("81.2 % · 0.93 GiB · ")
+
+
+def test_a_sync_takes_runs_of_earlier_mirrors_out_of_their_parent(tracker: Tracker) -> None:
+    """In which MLflow's table would hide them."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
+    ids = _run_ids(tracker, snapshot)
+    _client(tracker).set_tag(ids["trial 000"], "mlflow.parentRunId", ids[snapshot.name])
+    _unmarked(tracker, snapshot)
+    tracker.sync(snapshot)
+    assert _run_ids(tracker, snapshot) == ids
+    assert "mlflow.parentRunId" not in _client(tracker).get_run(ids["trial 000"]).data.tags
+
+
+def test_saved_views_have_the_format_of_mlflow_s_page(tracker: Tracker) -> None:
+    """Columns and filter are of existing metrics and tags."""
+    snapshot = make_snapshot()
+    tracker.sync(snapshot)
     experiment = _experiment(_client(tracker), snapshot.name)
-    assert path.startswith(f"#/experiments/{experiment.experiment_id}/runs?")
-    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{path.rsplit('=', 1)[1]}"])
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{saved_view_id(snapshot.name, 'trials')}"])
     state = json.loads(view["state"])
     found = _client(tracker).search_runs([experiment.experiment_id], state["searchFilter"])
     assert len(found) == len(snapshot.trials)
@@ -503,14 +544,6 @@ def _write(snapshot: StudySnapshot, folder: Path) -> list[str]:
     """Return a command that syncs ``snapshot`` into the database of ``folder`` and prints its trials."""
     (folder / "snapshot.pickle").write_bytes(pickle.dumps(snapshot))
     return [sys.executable, "-c", _SYNC, f"sqlite:///{folder}/mlflow.db", str(folder / "snapshot.pickle")]
-
-
-def _values_of(output: str) -> dict[str, object]:
-    """Return the printed trials, without ids of runs."""
-    held = json.loads(output)
-    for trial in held.values():
-        del trial["tags"]["mlflow.parentRunId"]
-    return dict(held)
 
 
 @pytest.mark.slow
@@ -527,7 +560,7 @@ def test_two_processes_create_one_database_and_a_sync_rebuilds_it(tmp_path: Path
     (tmp_path / "mlflow.db").unlink()
     shutil.rmtree(tmp_path / "mlartifacts")
     again = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
-    assert _values_of(again.stdout) == _values_of(results[0][0]) == _values_of(results[1][0])
+    assert json.loads(again.stdout) == json.loads(results[0][0]) == json.loads(results[1][0])
 
 
 def test_a_removed_database_is_noticed(tracker: Tracker, tmp_path: Path) -> None:

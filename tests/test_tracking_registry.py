@@ -123,6 +123,15 @@ def test_each_export_is_a_new_version_and_takes_the_alias(finished_study: Path, 
     assert call(folder, "sync").out.count("9 were right"), "the mirror is not disturbed"
 
 
+def test_a_final_model_is_registered_with_its_own_metric(finished_study: Path, tmp_path: Path) -> None:
+    """That of the development set, which it was not trained on; the trial's validation metric is not its own."""
+    folder = Path(shutil.copytree(finished_study, tmp_path / "copy"))
+    assert call(folder, "export", "--refit", "--out", "bundle", "--register").code == 0
+    version = MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db").get_model_version_by_alias("tiny", "deployed")
+    assert {"accuracy", "dev_accuracy"} & set(version.tags) == {"dev_accuracy"}
+    assert "480 rows" in str(version.description)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,6 +6,7 @@ study.py       ``Study``: reads, extends, verifies, exports and mirrors one stud
 training.py    what trains: a search with its workers, its baselines, its verification
 estimate.py    predicted memory and time of a configuration or a whole space
 progress.py    progress of a search, as lines on stderr
+watch.py       a page that follows a search, served by this process
 console.py     the console for that
 mirror.py      a study's mirror in MLflow, updated during a search
 pool.py        the worker processes of one search

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from farsearch.api.results import Exported, Report, Synced
 from farsearch.api.signature import takes_fields
 from farsearch.errors import BadInput
 from farsearch.formatting import mean_frozen
@@ -20,40 +21,8 @@ if TYPE_CHECKING:
     from farsearch.report.display import DisplayedFigure
     from farsearch.significance import Verdict
     from farsearch.tracking.registry import Registered
-    from farsearch.tracking.tensors import TensorsResult
-    from farsearch.tracking.tracker import SyncResult
 
 __all__ = ["Exported", "Report", "Study", "Synced"]
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A written bundle, and the version of the registry's model where it was registered."""
-
-    bundle: Written
-    registered: Registered | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """Files of a report."""
-
-    page: Path
-    figures: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True)
-class Synced:
-    """Changes by a synchronization with MLflow.
-
-    Attributes:
-        study: name of the study or auxiliary study.
-        tensors: None where MLflow is no server.
-    """
-
-    study: str
-    runs: SyncResult
-    tensors: TensorsResult | None = None
 
 
 class Study:
@@ -182,8 +151,10 @@ class Study:
         engine: Literal["torch", "onnx"] | None = None,
         register: str | None = None,
         alias: str = "deployed",
+        refit: bool = False,
+        data_dir: Path | None = None,
     ) -> Exported:
-        """Write a trial as a bundle: start weights, learners, and the fine-tuned model. Nothing is trained.
+        """Write a trial as a bundle: start weights, learners, and the fine-tuned model. Only ``refit`` trains.
 
         Args:
             choice: of ``choose``, or the number of a complete trial.
@@ -193,12 +164,16 @@ class Study:
             engine: that trains on the board, ``torch`` or ``onnx`` (without torch); None for that of the trial's plan.
             register: name of a model in MLflow's registry to add the bundle's model to.
             alias: of the registered version.
+            refit: first train the trial again on the study's validation rows too; its development set stays unseen.
+            data_dir: where a refit finds the study's data on this host; None for where the search had them.
 
         Raises:
             BadInput: for contradictory arguments, or when ``out`` exists.
-            MissingResource: when the trial's tensors or the model are missing.
+            MissingResource: when the trial's tensors, the model or the data are missing.
+            StudyMismatch: when a refit finds other data.
         """
         from farsearch.api.mirror import remote_tensors
+        from farsearch.api.training import Here, refit_trial
         from farsearch.bundle.write import write_bundle
         from farsearch.tracking.registry import check_names
 
@@ -206,28 +181,32 @@ class Study:
             if delta:
                 raise BadInput("`delta` leaves the model away and `register` needs it; give one of them")
             check_names(register, alias)
+        if data_dir is not None and not refit:
+            raise BadInput("`data_dir` is read by `refit` alone; give both, or leave it out")
         if isinstance(choice, int):
             choice = self.choose(trial=choice)
         workspace, store, out = self.workspace, self.workspace.store(), Path(out)
+        trial = choice.trial
         remote = remote_tensors(store, self.snapshot, workspace.tracking_uri, workspace.console().print)
-        if remote is not None:
-            remote.bring_trial(choice.trial.number)
+        if remote is not None and not refit:
+            remote.bring_trial(trial.number)
+        final = partial(refit_trial, workspace, self.name, Here(data_dir))
         written = write_bundle(
-            self.snapshot, choice.trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
-            onnx=onnx, engine=engine,
+            self.snapshot, trial, store.folder(self.name), out, choice.reason, home=workspace.home, delta=delta,
+            onnx=onnx, engine=engine, refit=final if refit else None,
         )  # fmt: skip
-        registered = None if register is None else self._register(choice.trial, out, register, alias)
+        registered = None if register is None else self._register(trial, written, register, alias)
         return Exported(written, registered)
 
-    def _register(self, trial: CompleteTrial, bundle: Path, name: str, alias: str) -> Registered:
+    def _register(self, trial: CompleteTrial, bundle: Written, name: str, alias: str) -> Registered:
         from farsearch.bundle.folder import opened_folder
         from farsearch.tracking.registry import register_model
 
         uri = self.workspace.tracking_uri
         if uri is None:
             raise BadInput("`register` needs MLflow's registry; give the workspace a `tracking_uri`")
-        with opened_folder(bundle) as folder:
-            return register_model(uri, self.snapshot, trial, folder / "model", name, alias)
+        with opened_folder(bundle.path) as folder:
+            return register_model(uri, self.snapshot, trial, folder / "model", name, alias, bundle.refit)
 
     def report(self, out: Path | str | None = None, *, figures: Path | str | None = None) -> Report:
         """Write the study as one self-contained HTML page, and return the paths.
@@ -250,6 +229,23 @@ class Study:
         for path, data in pictures.items():
             write_bytes(path, data)
         return Report(page, tuple(pictures))
+
+    def watch(self, *, host: str = "127.0.0.1", port: int = 5080, ready: Callable[[str], None] = print) -> None:
+        """Serve a page that follows the search: what is trained, the time left, and the report, until interrupted.
+
+        Args:
+            host: address to listen on; any other than this machine's own lets others read the study.
+            port: to listen on.
+            ready: receives the page's address.
+
+        Raises:
+            MissingResource: when the port is in use.
+        """
+        from farsearch.api.watch import WatchServer
+
+        with WatchServer(self.workspace, self.name, host, port) as server:
+            ready(server.url)
+            server.serve_forever()
 
     def resume(
         self,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farsearch.api.mirror import LiveMirror, open_mirror
 from farsearch.api.pool import Pool, worker_environment
@@ -15,7 +15,7 @@ from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.formatting import constant_words, human_time
-from farsearch.records import StudySettings, StudySnapshot, Trial
+from farsearch.records import Completed, StudySettings, StudySnapshot, Trial
 from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
@@ -23,6 +23,7 @@ from farsearch.significance import FEWEST_SEEDS
 from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
 from farsearch.study.names import check_study_name
 from farsearch.study.preview import Preview, check_feasible, preview_search
+from farsearch.study.refit import Refit, refit
 from farsearch.study.repricing import check_copy, copy_baselines, copy_trials
 from farsearch.study.samplers import check_sampler
 from farsearch.study.search import Search, Watcher
@@ -30,6 +31,7 @@ from farsearch.study.snapshot import snapshot_of
 from farsearch.study.store import Store
 from farsearch.study.verify import Point, verify
 from farsearch.tasks.summary import Tokens
+from farsearch.training.host import check_host_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,6 +45,7 @@ __all__ = [
     "continue_search",
     "describe_search",
     "join_search",
+    "refit_trial",
     "reprice_study",
     "run_search",
     "verify_study",
@@ -69,7 +72,7 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     for line in _description(job, name):
         console.print(line)
     console.print(_LOADING)
-    job.check_memory(spec.workers)
+    _check_memory(job, spec.workers)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
@@ -101,7 +104,7 @@ def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     store, job, name = _prepare(workspace, spec)
     yield from _description(job, name)
     yield _LOADING
-    job.check_memory(spec.workers)
+    _check_memory(job, spec.workers)
     bench = job.bench(store)
     pricer, goal = job.pricer(bench), job.settings.plan
     preview = preview_search(job.space, pricer, bench, goal, spec.n_trials)
@@ -177,6 +180,20 @@ def verify_study(
     return snapshot
 
 
+def refit_trial(workspace: Workspace, name: str, here: Here, trial: Trial[Completed]) -> Refit:
+    """Train a trial again on the held-out rows too. Errors as ``Study.export``."""
+    console = workspace.console()
+    store = workspace.store(console.print)
+    job, _ = _rejoin(store, name, here, console.print)
+    final = job.final()
+    rows = final.settings.job.train_samples
+    held_out = rows - job.settings.job.train_samples
+    console.print(f"training trial {trial.number} again on {rows:,} rows, {held_out:,} of them held out before")
+    with SiblingProgress(console, "final model", job.data.spec.metric, open_mirror(console, store, None)) as progress:
+        progress.training_started(f"trial {trial.number}", 1, 1, trial.cost)
+        return refit(final.bench(store), trial, progress.step, progress.note)
+
+
 def join_search(
     store: Store, name: str | None, watcher: Watcher, here: Here, note: Callable[[str], None] | None = None
 ) -> tuple[Search, Job]:
@@ -190,24 +207,31 @@ def join_search(
         StudyMismatch: when data, model or profile are not those of the study.
     """
     study = store.load(name)
-    recorded = store.ask(lambda: study.user_attrs)
-    if "sampler" not in recorded:
-        raise BadInput(
-            f"the study {shown(study.study_name)} has not begun; wait for its farsearch run, or start that again"
-        )
-    settings = StudySettings.from_dict(recorded["settings"])
-    job = rejoin_job(
-        study.study_name, settings, recorded["meta"], store, note or watcher.note,
-        data_dir=here.data_dir, model=here.model, device=here.device,
-    )  # fmt: skip
-    store.check_here(study, job.settings, job.meta)
-    job.check_memory()
+    job, recorded = _rejoin(store, study.study_name, here, note or watcher.note)
+    _check_memory(job)
     bench = job.bench(store)
     search = Search(
         study, store, bench, job.pricer(bench), job.space, recorded["sampler"], job.settings.plan, watcher,
         recorded["racing"],
     )  # fmt: skip
     return search, job
+
+
+def _rejoin(
+    store: Store, name: str, here: Here, note: Callable[[str], None]
+) -> tuple[Job, Mapping[str, Any]]:  # fmt: skip
+    """Return the job of an existing study on this host, and what the study records. Errors as ``join_search``."""
+    study = store.load(name)
+    recorded = store.ask(lambda: study.user_attrs)
+    if "sampler" not in recorded:
+        raise BadInput(f"the study {shown(name)} has not begun; wait for its farsearch run, or start that again")
+    settings = StudySettings.from_dict(recorded["settings"])
+    job = rejoin_job(
+        name, settings, recorded["meta"], store, note,
+        data_dir=here.data_dir, model=here.model, device=here.device,
+    )  # fmt: skip
+    store.check_here(study, job.settings, job.meta)
+    return job, recorded
 
 
 def chosen_points(snapshot: StudySnapshot, trials: Sequence[int] | None, baselines: str) -> list[Point]:
@@ -244,6 +268,11 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     name = spec.study or job.default_name
     store.check(name, job.settings, job.meta)
     return store, job, name
+
+
+def _check_memory(job: Job, workers: int = 1) -> None:
+    """Raise MissingResource where this machine has not the memory to train the model in so many processes."""
+    check_host_memory(job.settings.job, job.source, job.data.spec.task, workers)
 
 
 _LOADING = "loading the model, pricing configurations and timing training steps on this host"

@@ -18,6 +18,7 @@ from farsearch.formatting import (
     mean_frozen,
 )
 from farsearch.records import Completed, StudySnapshot, Trial
+from farsearch.study.refit import Refit
 from farsearch.tasks.spec import TaskSpec, study_task
 
 __all__ = ["card_of"]
@@ -29,6 +30,7 @@ def card_of(
     licence: str | None,
     base: str | None,
     predicted: Mapping[str, Any],
+    refit: Refit | None = None,
 ) -> str:
     """Return the card as markdown, with the front matter of model hubs.
 
@@ -36,6 +38,7 @@ def card_of(
         licence: licence of the base model, None if it is unknown.
         base: name of the base checkpoint of a delta, else None.
         predicted: cost of the bundle's training, as ``far.json`` has it.
+        refit: the final model; None where it is the trial's.
     """
     job = snapshot.settings.job
     task = study_task(snapshot.meta, job.task)
@@ -52,7 +55,7 @@ def card_of(
         f"---\n{yaml.safe_dump(front)}---\n\n# {model} on {markdown_text(job.task)}, for {device}\n\n"
         f"Trial {trial.number} of the study {markdown_code(snapshot.name)}, made by farsearch {version}. "
         "FAR (Freeze And Reconfigure) trains a few neurons of each feed-forward layer and freezes the rest.\n\n"
-        f"{_table(_rows(snapshot, trial, predicted))}\n\n"
+        f"{_table([*_metric_rows(snapshot, trial, refit), *_rows(snapshot, trial, predicted)])}\n\n"
         f"## Data and licences\n\n- {markdown_text(title)} Data: {markdown_text(snapshot.meta['data_source'])} "
         f"(SHA-256 {job.data[:16]}…); terms: {markdown_text(task.licence)}.\n"
         f"- Base model: {model}, {_licence(licence)}; weights SHA-256 `{job.weights[:16]}`…\n\n"
@@ -82,28 +85,44 @@ def _licence(licence: str | None) -> str:
     )
 
 
+def _metric_rows(
+    snapshot: StudySnapshot, trial: Trial[Completed], refit: Refit | None
+) -> Sequence[tuple[str, str]]:  # fmt: skip
+    """The metrics and the training rows. What a final model was trained on does not measure it."""
+    job, metric, result = snapshot.settings.job, snapshot.metric_name, trial.outcome
+    value = human_metric(metric, result.metric, result.metric_error)
+    validation, rows = f"{metric}, {job.validation_samples:,} validation rows", f"{job.train_samples:,} rows"
+    if refit is None:
+        return [
+            (f"{validation} (± their error alone)", value),
+            (f"{metric}, development set", human_metric(metric, result.dev_metric)),
+            ("trained on", rows),
+        ]
+    return [
+        (f"{metric}, development set", human_metric(metric, refit.metric, refit.metric_error)),
+        ("trained on", f"{refit.rows:,} rows after the search, those among them that it had held out"),
+        (f"before, trained on {rows}: {validation}", value),
+    ]
+
+
 def _rows(
     snapshot: StudySnapshot, trial: Trial[Completed], predicted: Mapping[str, Any]
 ) -> Sequence[tuple[str, str]]:  # fmt: skip
     job, config, plan = snapshot.settings.job, trial.config, trial.plan
-    metric, result = snapshot.metric_name, trial.outcome
-    value = human_metric(metric, result.metric, result.metric_error)
     return [
-        (f"{metric}, {job.validation_samples:,} validation rows (± their error alone)", value),
-        (f"{metric}, development set", human_metric(metric, result.dev_metric)),
         *([("beside it", markdown_text(constant_text(snapshot)))] if constant_text(snapshot) else []),
         *([("F1 is of class", markdown_text(job.positive))] if job.positive is not None else []),
-        *_cost_rows(trial, predicted),
-        ("training", f"{job.train_samples:,} rows, {config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
+        *_cost_rows(trial, predicted, snapshot.settings.device_samples or job.train_samples),
+        ("training", f"{config.epochs:g} epochs, batch {job.batch_size}, seed {job.seed}"),
         ("learning rate", f"{config.learning_rate:.3g}"),
         *([("frozen attention heads", f"{100 * config.frozen_head_share:.0f} %")] if config.frozen_heads else ()),
         ("frozen hidden neurons", f"{100 * mean_frozen(config):.0f} %, by {config.priming_epochs:g} epochs of priming"),
-        ("trained parameters", f"{result.trainable:,}"),
+        ("trained parameters", f"{trial.outcome.trainable:,}"),
         ("step", f"{plan.summary}, {plan.optimizer}"),
     ]  # fmt: skip
 
 
-def _cost_rows(trial: Trial[Completed], predicted: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+def _cost_rows(trial: Trial[Completed], predicted: Mapping[str, Any], samples: int) -> Sequence[tuple[str, str]]:
     """The cost on the device: the trial's, or that of its compiled step, which the study did not price."""
     if trial.plan.engine == "onnx":
         device, longest = markdown_text(predicted["device"]), max(map(int, predicted["step_s"]))
@@ -116,7 +135,7 @@ def _cost_rows(trial: Trial[Completed], predicted: Mapping[str, Any]) -> Sequenc
     span = f"{human_memory(low)} to {human_memory(high)}"
     return [
         ("peak memory on the device", f"{human_memory(cost.peak_memory_mib)} ({span})"),
-        ("time on the device", human_time(cost.wall_time_s)),
+        ("time on the device", f"{human_time(cost.wall_time_s)} for {samples:,} rows"),
     ]
 
 

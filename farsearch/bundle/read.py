@@ -79,8 +79,9 @@ def read_bundle(folder: Path) -> Bundle:
     with _runtime_errors(folder):
         files = open_bundle(str(folder))
     manifest = files.manifest
-    if set(manifest) != _KEYS:
-        wrong = sorted(map(str, set(manifest) ^ _KEYS))[0]
+    known = _KEYS | ({"refit"} & set(manifest))  # bundles of the trial's own model have none
+    if set(manifest) != known:
+        wrong = sorted(map(str, set(manifest) ^ known))[0]
         raise BundleError(f"{folder}/far.json has a missing or unknown key {shown(wrong)}; export the bundle again")
     try:
         settings, trial = StudySettings.from_dict(manifest["settings"]), read_trial(manifest["trial"])

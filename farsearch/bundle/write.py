@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from farsearch import far, runtime
 from farsearch.bundle.card import card_of
 from farsearch.bundle.delta import Base, base_of, save_delta
-from farsearch.bundle.folder import whole_folder
+from farsearch.bundle.folder import check_new_folder, whole_folder
 from farsearch.bundle.onnx import OnnxCheck, check_packages, export_onnx
 from farsearch.bundle.phase import phase_record
 from farsearch.cost.plans import for_engine
@@ -37,6 +37,7 @@ from farsearch.priming import start_state
 from farsearch.records import BaselineTrial, Completed, CompleteTrial, Engine, StudySnapshot, Trial, trial_to_dict
 from farsearch.runtime.bundle_files import SCHEMA_VERSION, digest_of, file_digest
 from farsearch.study.artifacts import SavedTrial, load_trial
+from farsearch.study.refit import Refit
 from farsearch.tasks.spec import study_task
 
 __all__ = ["Written", "write_bundle"]
@@ -102,6 +103,7 @@ class Written:
         bulk: bytes of the tensors of a delta's start weights by name, the largest first; empty without ``--delta``.
         onnx: check of the ONNX model, if there is one.
         predicted: cost of the bundle's training on the device, as ``far.json`` has it.
+        refit: the final model, where the trial was trained again for it.
     """
 
     path: Path
@@ -110,6 +112,7 @@ class Written:
     bulk: Mapping[str, int] = field(default_factory=dict)
     onnx: OnnxCheck | None = None
     predicted: Mapping[str, Any] = field(default_factory=dict)
+    refit: Refit | None = None
 
 
 def write_bundle(
@@ -123,6 +126,7 @@ def write_bundle(
     delta: bool = False,
     onnx: bool = False,
     engine: Engine | None = None,
+    refit: Callable[[Trial[Completed]], Refit] | None = None,
 ) -> Written:
     """Write the bundle of one trial into the folder ``out``, which must not exist or be empty, or into a ``.zip``.
 
@@ -132,6 +136,8 @@ def write_bundle(
         delta: write only the differences from the public checkpoint.
         onnx: also write the fine-tuned model as ONNX.
         engine: that trains on the board; None for that of the trial's plan.
+        refit: trains a trial again, and its tensors take the place of the trial's; called after all checks. None for
+            the trial's own.
 
     Raises:
         BadInput: when ``out`` is in use, the trial is none of a search, or its model can't be compiled for the engine.
@@ -150,15 +156,18 @@ def write_bundle(
         raise BadInput("`delta` omits weights that `engine` onnx needs in its own layout; give one of them")
     if onnx or engine == "onnx":
         check_packages()
+    check_new_folder(out)
+    final = None if refit is None else refit(trial)
+    saved = load_trial(study_folder, trial.number) if final is None else final.saved
     with whole_folder(out) as work:
-        whole, bulk, check, predicted = _fill(work, snapshot, trial, study_folder, why, home, delta, onnx, engine)
+        whole, bulk, check, predicted = _fill(work, snapshot, trial, saved, final, why, home, delta, onnx, engine)
         size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check, predicted)
+    return Written(out, size / 2**20, (size + whole) / 2**20, bulk, check, predicted, final)
 
 
 def _fill(
-    work: Path, snapshot: StudySnapshot, trial: Trial[Completed], study_folder: Path, why: str, home: Path, delta: bool,
-    onnx: bool, engine: Engine,
+    work: Path, snapshot: StudySnapshot, trial: Trial[Completed], saved: SavedTrial, refit: Refit | None, why: str,
+    home: Path, delta: bool, onnx: bool, engine: Engine,
 ) -> tuple[int, Mapping[str, int], OnnxCheck | None, Mapping[str, Any]]:  # fmt: skip
     """Write all files.
 
@@ -171,7 +180,6 @@ def _fill(
     head = head_for(spec.task, load_config(source))
     job = snapshot.settings.job
     model, layout = load_model(source, head, spec.labels, job.seed, job.keep_head)
-    saved = load_trial(study_folder, trial.number)
     pretrained = {name: value.clone() for name, value in model.state_dict().items()}
     base = base_of(source, pretrained) if delta else None
     start = _start_and_tuned(model, layout, snapshot, trial, saved, pretrained)
@@ -191,13 +199,15 @@ def _fill(
         shutil.copytree(code, work / code.name, ignore=shutil.ignore_patterns("__pycache__"))
     write_text(work / "train.py", _LAUNCHER)
     phase = phase_record(work, snapshot, exported, source, spec.task, head, layout, saved, tokenizer, portable, home)
-    card = card_of(snapshot, exported, licence_of(source), None if base is None else base.name, phase["predicted"])
+    licence, base_name = licence_of(source), None if base is None else base.name
+    card = card_of(snapshot, exported, licence, base_name, phase["predicted"], refit)
     write_text(work / "README.md", card)
     manifest: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "study": snapshot.name,
         "settings": snapshot.settings.to_dict(),
         "trial": trial_to_dict(trial),
+        **({} if refit is None else {"refit": refit.to_dict()}),
         "why": why,
         "versions": snapshot.meta["versions"],
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

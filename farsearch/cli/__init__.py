@@ -14,6 +14,7 @@ front.py         pareto, show: the front of a study, one trial
 sync.py          sync: a study in MLflow
 ui.py            ui: MLflow's pages
 report.py        report: a study as one page
+watch.py         watch: a page that follows a search
 reprice.py       reprice: a study at the costs of another device
 verify.py        verify: points of the front trained again
 deploy.py        export, finetune: bundles
@@ -61,6 +62,7 @@ from farsearch.cli import (
     tasks,
     ui,
     verify,
+    watch,
     worker,
 )
 from farsearch.cli.options import given_addresses
@@ -118,9 +120,8 @@ def cli(debug: bool) -> None:
 
 
 _MODULES = (
-    run, worker, status, front, sync, ui, report, reprice, verify, deploy, estimate, devices, models, spaces, tasks,
-    studies,
-    cache, doctor,
+    run, worker, status, front, sync, ui, report, watch, reprice, verify, deploy, estimate, devices, models, spaces,
+    tasks, studies, cache, doctor,
 )  # fmt: skip
 for module in _MODULES:
     for command in module.COMMANDS:

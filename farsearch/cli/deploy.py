@@ -36,6 +36,16 @@ __all__ = ["COMMANDS"]
 @click.option("--onnx", is_flag=True, help="Also ship the fine-tuned model as ONNX, checked against torch.")
 @click.option("--engine", type=click.Choice(["torch", "onnx"]),
               help="What trains on the board; onnx needs no torch there.  [default: the trial's]")  # fmt: skip
+@click.option(
+    "--refit",
+    is_flag=True,
+    help="First train the trial again, on the rows too that the search held out for validation.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder with the study's data on this host, for --refit.  [default: where the run had it]",
+)
 @click.option("--register", is_flag=False, flag_value="", metavar="[NAME]",
               help="Also put the model into MLflow's registry, under the study's name or another.")  # fmt: skip
 @click.option("--alias", default="deployed", show_default=True, metavar="ALIAS", help="Of the registered version.")
@@ -43,11 +53,11 @@ __all__ = ["COMMANDS"]
 @tracking_option
 def export(
     study: str | None, intent: dict[str, Any], out: Path, delta: bool, onnx: bool, engine: Engine | None,
-    register: str | None, alias: str, storage: str | None, tracking_uri: str,
+    refit: bool, data_dir: Path | None, register: str | None, alias: str, storage: str | None, tracking_uri: str,
 ) -> None:  # fmt: skip
     """Write the chosen trial as a bundle: start weights, learners, and the fine-tuned model.
 
-    The model in bundle/model loads with transformers alone. Nothing is trained again.
+    The model in bundle/model loads with transformers alone. Nothing is trained again, but with --refit.
 
     \b
     Examples:
@@ -56,6 +66,7 @@ def export(
       farsearch export demo --trial 7 --plan memory --out bundle-7/
       farsearch export demo --out bundle/ --engine onnx
       farsearch export demo --out bundle/ --onnx --register
+      farsearch export --within noise --out bundle/ --refit
     """
     from farsearch.bundle.folder import check_new_folder
 
@@ -73,6 +84,8 @@ def export(
         engine=engine,
         register=opened.name if register == "" else register,
         alias=alias,
+        refit=refit,
+        data_dir=data_dir,
     )
     click.echo(choice.reason)
     predicted = exported.bundle.predicted
@@ -82,7 +95,13 @@ def export(
         if (engine or trial.plan.engine) == "torch"
         else f"{human_memory(predicted['peaks'][0][1])} on {predicted['device']} without torch"
     )
-    metric = human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error)
+    final, result = exported.bundle.refit, trial.outcome
+    metric = (
+        human_metric(snapshot.metric_name, result.metric, result.metric_error)
+        if final is None
+        else f"trained again on all {final.rows:,} rows, "
+        f"{human_metric(snapshot.metric_name, final.metric, final.metric_error)} on the development set"
+    )
     click.echo(f"{out}: trial {trial.number}, {metric}, {cost} (estimates)")
     _print_size(exported.bundle, out)
     if exported.bundle.onnx is not None:

@@ -24,11 +24,14 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
     Example:
       farsearch status
     """
-    from farsearch.formatting import constant_text, human_metric
+    from farsearch.formatting import constant_text, human_metric, human_time
     from farsearch.select import won
+    from farsearch.study.activity import activities
     from farsearch.tasks.summary import Understood
 
-    snapshot = open_workspace(storage).open_study(study).snapshot
+    workspace = open_workspace(storage)
+    snapshot = workspace.open_study(study).snapshot
+    training = activities(workspace.store().folder(snapshot.name))
     counts = Counter(trial.outcome.state for trial in snapshot.trials)
     rejected = sum(snapshot.rejected.values())
     best = max(snapshot.complete, key=lambda trial: trial.outcome.metric, default=None)
@@ -42,11 +45,15 @@ def status(study: str | None, as_json: bool, storage: str | None) -> None:
             "won": list(won(snapshot)),
             "best_metric": best and best.outcome.metric, "constant_answer": snapshot.meta.get("constant_answer"),
             "understood": snapshot.meta.get("understood"), "primings": len(primed), "primings_from_cache": cached,
+            "training": [one.to_dict() for one in training],
         }  # fmt: skip
         click.echo(json.dumps(data, indent=1))
         return
     click.echo(f"study {snapshot.name}: {snapshot.finished} of {snapshot.n_trials} trials are done")
     click.echo(f"  complete {counts['complete']}, stopped {counts['pruned']}, running {counts['running']}")
+    for one in training:
+        epoch = f", epoch {one.epoch:.2f} of {one.epochs:g}" if one.steps else ""
+        click.echo(f"  now here: {one.title}, {one.phase}{epoch}, for {human_time(one.seconds)}")
     reasons = ", ".join(f"{reason} {count}" for reason, count in snapshot.rejected.items())
     click.echo(f"  proposals that were not trained: {rejected}{f' ({reasons})' if reasons else ''}")
     if best is not None:

@@ -2,7 +2,8 @@
 
 ==============  ===============================================================
 page.py         the report: all sections on one page, and their pictures
-page.html       its template
+page.html       its template, with body.html and table.html
+watch.py        the page of a search that goes on, with watch.html and progress.html
 display.py      a figure that notebooks show
 section.py      sections, and the style of their pictures
 points.py       the trials that a picture shows, in its units, colours and texts

@@ -64,7 +64,7 @@ def front_picture(snapshot: StudySnapshot, points: Points) -> str:
     """Return the front in three views: metric against memory, metric against time, time against memory.
 
     The third objective is the colour. The shaded part does not fit; outliers far below the rest are on the lower edge.
-    The HTML is a ``div`` with plotly's script, nearly 5 MB, and needs no network.
+    The HTML is a ``div`` and the call that draws in it; the page has plotly's script.
     """
     views = _views(snapshot, points)
     figure = {
@@ -74,7 +74,7 @@ def front_picture(snapshot: StudySnapshot, points: Points) -> str:
     buttons_shown = [["zoom2d", "pan2d", "resetScale2d", "toImage"]]
     config = {"responsive": True, "displaylogo": False, "modeBarButtons": buttons_shown}
     page: str = plotly.io.to_html(
-        figure, config, full_html=False, include_plotlyjs=True, default_height="620px", validate=False, div_id="front"
+        figure, config, full_html=False, include_plotlyjs=False, default_height="620px", validate=False, div_id="front"
     )
     return page
 

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import jinja2
+from plotly.offline import get_plotlyjs
 
 from farsearch.comparison import full_fine_tuning_of
 from farsearch.files import MADE_BY
@@ -39,7 +40,7 @@ from farsearch.select import Intent, Preference, choose, won
 from farsearch.significance import agreement_text
 from farsearch.tasks.summary import Understood
 
-__all__ = ["Report", "make_report"]
+__all__ = ["POLICY", "Report", "content_of", "make_report", "template"]
 
 _SECTIONS: tuple[Callable[[StudySnapshot], Section | None], ...] = (
     verified_section,
@@ -54,7 +55,7 @@ _SECTIONS: tuple[Callable[[StudySnapshot], Section | None], ...] = (
 )
 """In the order of the page, after the front."""
 
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Content security policy: a browser requests nothing."""
 
 _CARDS: tuple[tuple[Preference, str], ...] = (
@@ -89,38 +90,53 @@ class _Card:
 
 def make_report(snapshot: StudySnapshot) -> Report:
     """Return the report as a page and as picture files. Takes a second or two, most of it for the pictures."""
-    sections = [section for make in _SECTIONS if (section := make(snapshot)) is not None]
-    sections.sort(key=lambda section: section.figure is None)  # pictures first
-    pictures = {section.name: png(section.figure) for section in sections if section.figure is not None}
-    page = _template().render(
-        made_by=MADE_BY,
-        policy=_POLICY,
-        study=snapshot.name,
-        headline=headline(snapshot),
-        about=_about(snapshot),
-        constant=constant_text(snapshot),
-        cards=list(_cards(snapshot)),
-        won=won(snapshot),
-        front=_front(snapshot),
-        sections=sections,
-        pictures={name: base64.b64encode(picture).decode() for name, picture in pictures.items()},
-        commands={"Made by": made_by(snapshot), "To resume or repeat it": resume_command(snapshot)},
-        facts=_facts(snapshot),
-    )
-    files = {f"{name}.png": picture for name, picture in pictures.items()}
+    content = content_of(snapshot)
+    plotly = get_plotlyjs() if content["front"]["picture"] else ""
+    page = template("page.html").render(policy=POLICY, plotly=plotly, **content)
+    files = {f"{name}.png": picture for name, picture in content["pictures"].items()}
     return Report(page, {"front.png": png(front_figure(snapshot)), **files})
 
 
+def content_of(snapshot: StudySnapshot) -> dict[str, Any]:
+    """Return the values of ``body.html`` and of the page's head."""
+    sections = [section for make in _SECTIONS if (section := make(snapshot)) is not None]
+    sections.sort(key=lambda section: section.figure is None)  # pictures first
+    pictures = {section.name: png(section.figure) for section in sections if section.figure is not None}
+    return {
+        "made_by": MADE_BY,
+        "study": snapshot.name,
+        "headline": headline(snapshot),
+        "about": _about(snapshot),
+        "constant": constant_text(snapshot),
+        "cards": list(_cards(snapshot)),
+        "won": won(snapshot),
+        "front": _front(snapshot),
+        "sections": sections,
+        "pictures": pictures,
+        "commands": {"Made by": made_by(snapshot), "To resume or repeat it": resume_command(snapshot)},
+        "facts": _facts(snapshot),
+    }
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of this package."""
+    return _environment().get_template(name)
+
+
 @cache
-def _template() -> jinja2.Template:
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("farsearch", "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"heads_of": heads_of, "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")}
-    return environment.get_template("page.html")
+    environment.filters |= {
+        "base64": lambda data: base64.b64encode(data).decode(),
+        "heads_of": heads_of,
+        "unbroken": lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%"),
+    }
+    return environment
 
 
 def _about(snapshot: StudySnapshot) -> str:

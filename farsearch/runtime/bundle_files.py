@@ -69,6 +69,16 @@ class BundleFiles(NamedTuple):
         """The engine that trains it: ``torch`` or ``onnx``."""
         return str(self.phase["plan"].get("engine", "torch"))
 
+    @property
+    def origin(self) -> str:
+        """What its fine-tuned model was trained on, in a line for users."""
+        trial, refit = self.manifest["trial"]["number"], self.manifest.get("refit")
+        if refit is None:
+            return "trial {} as the search left it".format(trial)
+        return "trial {} trained again on all {:,} rows, those that the search held out among them".format(
+            trial, refit["rows"]
+        )
+
     def path(self, name: str) -> str:
         """Return the path of one of its files, which is named with slashes."""
         return os.path.join(self.folder, *name.split("/"))

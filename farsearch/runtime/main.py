@@ -161,7 +161,7 @@ def _run(bundle: BundleFiles, given: Any, received: List[int]) -> int:
     engine = load_engine(bundle, given.threads)
     if given.tuned:
         write_tuned(engine, bundle, given.out, given.base, given.binary)
-        print("{}: the model as the search left it".format(given.out))
+        print("{}: {}".format(given.out, bundle.origin))
         return 0
     options = Options(
         given.train, given.out, given.dev, given.epochs, given.base, None, given.micro_batch, given.max_memory,

@@ -157,6 +157,8 @@ def run_bundle(
     engine.check(bundle, options.binary)
     train = read_rows(options.train, bundle.task, report=report)
     dev = None if options.dev is None else read_rows(options.dev, bundle.task, report=report)
+    if "refit" in bundle.manifest:
+        report("the bundle is {}".format(bundle.origin))
     tokenizer = engine.tokenizer(bundle)
     rows = _encoded(bundle, tokenizer, train)
     epochs = epochs_of(bundle, options)

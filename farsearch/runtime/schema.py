@@ -45,6 +45,7 @@ _TOKENIZER = {"proof", "special", "lower_case", "pad_id"}
 _PREDICTED = {"device", "process_mib", "peaks", "step_s"}
 _WEIGHTS = {"start", "tuned", "names"}
 _BASE = {"name", "sha256", "names"}
+_REFIT = {"rows", "dev_metric", "dev_metric_error"}
 
 
 def check_phase(phase: Any, checksums: Dict[str, Any]) -> None:
@@ -101,13 +102,19 @@ def check_base(base: Any) -> None:
 
 
 def check_provenance(manifest: Dict[str, Any]) -> None:
-    """Validate the names of study and trial, which a measurement repeats.
+    """Validate the names of study and trial, which a measurement repeats, and the record of a final model.
 
     Raises:
         ValueError: as ``check_phase``.
     """
     _name(manifest.get("study"), "study")
     _whole(_table(manifest.get("trial"), "trial").get("number"), "trial.number", 0, int(_MOST_NUMBER))
+    if "refit" in manifest:
+        refit = manifest["refit"]
+        _keys(refit, _REFIT, "refit")
+        _whole(refit["rows"], "refit.rows", 1, int(_MOST_NUMBER))
+        for name in ("dev_metric", "dev_metric_error"):
+            _number(refit[name], "refit." + name, -_MOST_NUMBER, _MOST_NUMBER)
 
 
 def _keys(value: Any, keys: Any, name: str) -> None:

@@ -18,6 +18,7 @@ search.py            the loop of one worker
 trial_queue.py       propose, price, requeue and finish trials
 trial_runner.py      train one proposed trial
 watcher.py           the callbacks of a search
+activity.py          what the processes of this host train now, for those who watch
 config_cache.py      the configurations that a study already has
 liveness.py          live workers, and trials whose worker died
 preview.py           size, feasibility and duration of a search before it starts

@@ -31,6 +31,7 @@ from farsearch.records import (
     is_complete,
     point_key,
 )
+from farsearch.study.activity import recorded
 from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
 from farsearch.study.predictions import prediction_file
 from farsearch.study.results import predictions_of, training_result
@@ -94,10 +95,12 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
         left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
         store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
         for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
-            watcher.training_started(f"{method.title}, rate {rate:.1e}", number, len(wanted), costs[method.name])
+            title = f"{method.title}, rate {rate:.1e}"
+            watcher.training_started(title, number, len(wanted), costs[method.name])
             outcome: Completed | Stopped
             try:
-                outcome = cache.get(method, rate, watcher.step, watcher.note)
+                with recorded(search.folder, title, watcher.step, epochs=epochs) as on_step:
+                    outcome = cache.get(method, rate, on_step, watcher.note)
             except TrialError as error:
                 outcome = Stopped(str(error))
             trial = BaselineTrial[TrialOutcome](

@@ -29,6 +29,7 @@ __all__ = [
     "StoredTrial",
     "allows",
     "heartbeats_of",
+    "is_same",
     "newest_tables_version",
     "queued_params",
     "read_attributes",
@@ -57,6 +58,7 @@ class StoredTrial:
 
     number: int
     state: TrialState
+    datetime_start: datetime | None
     user_attrs: dict[str, Any] = field(default_factory=dict)
 
 
@@ -91,6 +93,12 @@ def heartbeats_of(study: Study) -> Heartbeats | None:
     if not isinstance(storage, BaseHeartbeat) or not is_heartbeat_enabled(storage):
         return None
     return Heartbeats(storage, study._study_id, float(storage.get_heartbeat_interval() or 0))
+
+
+def is_same(one: Study, other: Study) -> bool:
+    """Return whether two objects are the same study of one opened storage, which may be wrapped in a cache."""
+    first, second = (getattr(study._storage, "_backend", study._storage) for study in (one, other))
+    return one._study_id == other._study_id and first is second
 
 
 def storage_of(study: Study) -> BaseStorage:
@@ -157,17 +165,17 @@ def read_attributes(study: Study, names: Sequence[str]) -> Sequence[StoredTrial 
     database = _database_of(study._storage)
     if database is None:
         return study.get_trials(deepcopy=False)
-    attribute = TrialUserAttributeModel
+    attribute, start = TrialUserAttributeModel, TrialModel.__table__.c.datetime_start
     query = (
-        sqlalchemy.select(TrialModel.number, TrialModel.state, attribute.key, attribute.value_json)
+        sqlalchemy.select(TrialModel.number, TrialModel.state, start, attribute.key, attribute.value_json)
         .outerjoin(attribute, (attribute.trial_id == TrialModel.trial_id) & attribute.key.in_(names))
         .where(TrialModel.study_id == study._study_id)
         .order_by(TrialModel.number)
     )
     trials: dict[int, StoredTrial] = {}
     with database.engine.connect() as connection:
-        for number, state, key, value in connection.execute(query):
-            trial = trials.setdefault(number, StoredTrial(number, state))
+        for number, state, started, key, value in connection.execute(query):
+            trial = trials.setdefault(number, StoredTrial(number, state, _local(started)))
             if key is not None:
                 trial.user_attrs[key] = json.loads(value)
     return list(trials.values())

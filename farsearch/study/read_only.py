@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import os
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,13 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from farsearch.errors import MissingResource
 from farsearch.study.journal import damaged
 from farsearch.study.names import AUXILIARY_KINDS
 from farsearch.study.optuna_adapter import PARAMETER_ENTRIES, StoredTrial, read_attributes, state_counts
 from farsearch.study.store import Store, storage_errors
 
-__all__ = ["ReadingStore", "StudyUse", "reading", "stored_trials"]
+__all__ = ["ReadingStore", "StudyUse", "reading", "running_since", "stored_trials"]
 
 _ATTRIBUTES = ("record", "reason", "rejected")
 """The user attributes of a trial that a snapshot needs."""
@@ -128,11 +130,14 @@ class _ReadJournal(JournalFileBackend):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
-        self._path, self._read = path, 0
+        self._path, self._read, self._file = path, 0, path.stat().st_ino
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Yield the entries since the last call. The number is ignored, because skipped entries do not count."""
         with self._path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_ino != self._file or status.st_size < self._read:
+                raise MissingResource(f"{self._path} was replaced meanwhile; run the same command again")
             file.seek(self._read)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -149,3 +154,9 @@ class _ReadJournal(JournalFileBackend):
 def stored_trials(study: Study) -> Sequence[StoredTrial | FrozenTrial]:
     """Return the trials of a study by number; from a database only with the attributes of their records."""
     return read_attributes(study, _ATTRIBUTES)
+
+
+def running_since(trials: Sequence[StoredTrial | FrozenTrial]) -> dict[int, datetime]:
+    """Return the starts of the running trials, by the clock of the host that trains each, in local time."""
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    return {trial.number: trial.datetime_start for trial in running if trial.datetime_start is not None}

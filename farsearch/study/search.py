@@ -14,6 +14,7 @@ from farsearch.cost.pricer import Pricer
 from farsearch.errors import FarsearchError
 from farsearch.goals import Goal
 from farsearch.records import Completed, FarConfig, Stopped, StudySnapshot
+from farsearch.study.activity import recorded
 from farsearch.study.artifacts import save_trial, sweep
 from farsearch.study.liveness import Worker
 from farsearch.study.snapshot import SnapshotReader
@@ -144,7 +145,12 @@ class Search:
 
     def _train(self, proposal: Proposal) -> None:
         """Train a trial, store its tensors and record its result."""
-        number, ended = proposal.record.number, run_trial(self.bench, proposal, self.watcher)
+        number, config = proposal.record.number, proposal.record.config
+        with recorded(
+            self.folder, f"trial {number}", self.watcher.step, epochs=config.epochs, number=number,
+            priming_epochs=config.priming_epochs,
+        ) as on_step:  # fmt: skip
+            ended = run_trial(self.bench, proposal, self.watcher, on_step)
         snapshot = self.under_lock(lambda: self._finish(proposal, *ended))
         if snapshot is None:
             self.watcher.note(

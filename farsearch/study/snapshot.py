@@ -27,7 +27,7 @@ from farsearch.records import (
 )
 from farsearch.select import pareto_front
 from farsearch.study.names import AuxiliaryKind, auxiliary_name
-from farsearch.study.optuna_adapter import StoredTrial, storage_of
+from farsearch.study.optuna_adapter import StoredTrial, is_same, storage_of
 from farsearch.study.read_only import stored_trials
 from farsearch.study.store import storage_errors
 
@@ -62,6 +62,10 @@ class SnapshotReader:
         self._study = study
         self._ended: dict[int, AnyTrial] = {}
         self._rejected: Counter[str] = Counter()
+
+    def reads(self, study: Study) -> bool:
+        """Return whether this is the reader's study, and not a later one of the same name."""
+        return is_same(self._study, study)
 
     def read(self) -> StudySnapshot:
         """Read the study as ``snapshot_of``; a trial that has not changed since the last call is the same object."""

@@ -12,11 +12,14 @@ from farsearch.study.results import training_result
 from farsearch.study.trial_queue import Proposal
 from farsearch.study.watcher import Watcher
 from farsearch.training import Bench, Outcome
+from farsearch.training.phase import OnStep
 
 __all__ = ["run_trial"]
 
 
-def run_trial(bench: Bench, proposal: Proposal, watcher: Watcher) -> tuple[Completed, Outcome] | tuple[Stopped, None]:
+def run_trial(
+    bench: Bench, proposal: Proposal, watcher: Watcher, on_step: OnStep
+) -> tuple[Completed, Outcome] | tuple[Stopped, None]:
     """Train a proposal; return how it ended, and the outcome with its tensors."""
     trial, racer = proposal.record, proposal.racer
     watcher.trial_started(trial.number, trial.config, trial.cost)
@@ -24,7 +27,7 @@ def run_trial(bench: Bench, proposal: Proposal, watcher: Watcher) -> tuple[Compl
     try:
         # all exact plans learn the same, so this host runs the quickest and not the device's
         plan = quickest(trial.plan, bench.layout)
-        outcome = bench.run(trial.config, plan, watcher.step, watcher.note, racer)
+        outcome = bench.run(trial.config, plan, on_step, watcher.note, racer)
     except TrialError as error:
         forecast = None if racer is None else racer.stopped_by
         return Stopped(

@@ -27,12 +27,14 @@ from farsearch.records import (
     Verification,
     VerifiedTrial,
 )
+from farsearch.study.activity import recorded
 from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
 from farsearch.study.results import training_result
 from farsearch.study.search import Search
 from farsearch.study.snapshot import snapshot_of
 from farsearch.tasks.split import Split, draw_training
 from farsearch.training import Bench
+from farsearch.training.phase import OnStep
 
 __all__ = ["Point", "verify"]
 
@@ -55,6 +57,12 @@ class Point:
         """Name for people: ``trial 7``, or the baseline's."""
         return f"trial {self.record.number}" if self.baseline is None else self.baseline.title
 
+    @property
+    def epochs(self) -> float:
+        """Epochs of the training, without priming."""
+        record = self.record
+        return record.baseline.epochs if isinstance(record, BaselineTrial) else record.config.epochs
+
     def again(self, seed: int, samples: int) -> Verification:
         """Return the repetition with another seed, on so many training rows."""
         return Verification(None if self.baseline else self.record.number, seed, samples)
@@ -66,16 +74,18 @@ class Point:
             return ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
         return pricer.best(self.record.config, goal)
 
-    def train(self, plan: StepPlan, bench: Bench, watcher: AuxiliaryWatcher) -> Completed | Stopped:
+    def train(
+        self, plan: StepPlan, bench: Bench, on_step: OnStep, on_note: Callable[[str], None]
+    ) -> Completed | Stopped:
         """Train the point on a bench, and return the result, or the reason why there is none."""
         try:
             if isinstance(self.record, BaselineTrial):
                 one = self.record.baseline
                 method = METHODS[one.method]
-                outcome = train_method(method, one.learning_rate, one.epochs, bench, watcher.step, watcher.note)
+                outcome = train_method(method, one.learning_rate, one.epochs, bench, on_step, on_note)
             else:
                 executed = quickest(plan, bench.layout)
-                outcome = bench.run(self.record.config, executed, watcher.step, watcher.note)
+                outcome = bench.run(self.record.config, executed, on_step, on_note)
         except TrialError as error:
             return Stopped(str(error))
         return training_result(outcome)
@@ -121,7 +131,10 @@ def verify(
         for point in [point for of, point in left if of == seed]:
             number += 1
             plan, cost = point.price(pricer, search.goal)
-            watcher.training_started(f"{point.title}, seed {seed}", number, len(wanted), cost)
+            title = f"{point.title}, seed {seed}"
+            watcher.training_started(title, number, len(wanted), cost)
+            with recorded(search.folder, title, watcher.step, epochs=point.epochs) as on_step:
+                outcome = point.train(plan, bench, on_step, watcher.note)
             trained = VerifiedTrial(
                 number=0,
                 verifies=point.again(seed, samples),
@@ -129,7 +142,7 @@ def verify(
                 config=point.record.config,
                 plan=plan,
                 cost=cost,
-                outcome=point.train(plan, bench, watcher),
+                outcome=outcome,
             )
             stored, snapshot = add_once(auxiliary, search.store, trained)
             watcher.training_ended(stored, snapshot)

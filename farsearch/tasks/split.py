@@ -24,10 +24,27 @@ _SHARE = 0.2
 
 @dataclass(frozen=True)
 class Split:
-    """Indices of training and validation rows, each in the order of the draw: a prefix is a smaller stratified draw."""
+    """Indices of training and validation rows, each in the order of the draw: a prefix is a smaller stratified draw.
+
+    Attributes:
+        withheld: neither, for they share a text with a validation row; in the order of the file.
+    """
 
     train: tuple[int, ...]
     validation: tuple[int, ...]
+    withheld: tuple[int, ...] = ()
+
+    def final(self, rows: int) -> tuple[int, ...]:
+        """Return the rows of a final model: training and validation rows together.
+
+        Withheld rows are among them unless the training rows are a sample, which leaves further rows unused.
+
+        Args:
+            rows: number of rows of the training file.
+        """
+        held_out = (*self.validation, *self.withheld)
+        sampled = len(self.train) + len(held_out) < rows
+        return (*self.train, *(self.validation if sampled else held_out))
 
 
 def _compared(examples: Examples, kind: Kind) -> list[tuple[Words, ...]]:
@@ -111,7 +128,8 @@ def split_examples(
     # no remaining row contains a validation text, which is part of no other text or whose containers are withheld
     pool = [row for row in range(len(examples)) if row not in drawn.withheld]
     train = draw_order(pool, strata, f"train {seed}", first=set(maximal))[:train_samples]
-    return Split(tuple(train), tuple(drawn.validation))
+    withheld = drawn.withheld.difference(drawn.validation)
+    return Split(tuple(train), tuple(drawn.validation), tuple(sorted(withheld)))
 
 
 def _split_sharing(

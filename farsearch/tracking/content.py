@@ -27,8 +27,9 @@ from farsearch.formatting import (
     mean_frozen,
     metric_words,
 )
-from farsearch.records import AnyTrial, Baseline, FarConfig, FlatTrial, JobSpec, LossPoint, StudySnapshot, flat
+from farsearch.records import AnyTrial, Baseline, FlatTrial, LossPoint, StudySnapshot, flat
 from farsearch.select import won
+from farsearch.tracking.params import flag, study_params, trial_params
 
 __all__ = [
     "FRONT_FILTER",
@@ -88,6 +89,10 @@ _STATUS: Mapping[str, Status] = {
     "pruned": "FINISHED",
     "fail": "KILLED",
 }
+_COLOURS = {"front": "#2f6db2", "trial": "#9f9f9f", "baseline": "#7a3f9d", "verified": "#009e73"}
+"""Colours of runs in MLflow's table and charts, by what they are: those of the report."""
+_COLOUR = "mlflow.runColor"
+"""Tag in which MLflow stores the colour of a run."""
 _TAG_LIMIT = 8000
 """MLflow cuts longer tag values."""
 
@@ -163,20 +168,23 @@ def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
         TAG_ROLE: ROLE_TRIAL,
         TAG_STUDY: snapshot.name,
         TAG_TRIAL: str(trial.number),
-        TAG_ON_FRONT: _flag(trial.on_front),
+        TAG_ON_FRONT: flag(trial.on_front),
         "farsearch.state": trial.state,
         "mlflow.note.content": _trial_note(snapshot, trial),
+        _COLOUR: _COLOURS[_kind(trial)],
+        "mlflow.source.name": _source(trial),
+        "mlflow.source.type": "LOCAL",
     }
     if trial.feasible is not None:
-        tags["farsearch.feasible"] = _flag(trial.feasible)
+        tags["farsearch.feasible"] = flag(trial.feasible)
     if trial.learned is not None:
-        tags["farsearch.learned"] = _flag(trial.learned)
+        tags["farsearch.learned"] = flag(trial.learned)
     if trial.reason:
         tags["farsearch.reason"] = trial.reason[:_TAG_LIMIT]
     return RunContent(
-        name=f"{_trial_name(snapshot, trial)}{' · front' * trial.on_front}",
+        name=f"{_figures(snapshot, trial)} · {_source(trial)}{' · front' * trial.on_front}",
         status=_STATUS[trial.state],
-        params=_trial_params(trial),
+        params=trial_params(trial),
         metrics=_finite(_trial_metrics(snapshot, trial)),
         curve=tuple(point for point in trial.curve if math.isfinite(point.loss)),
         tags=tags,
@@ -185,63 +193,31 @@ def trial_content(snapshot: StudySnapshot, any_trial: AnyTrial) -> RunContent:
     )
 
 
-def _trial_name(snapshot: StudySnapshot, trial: FlatTrial) -> str:
-    """Return ``005 · 82.1 % · 1.03 GiB · 23 s``: what people look for first, in the table's first column."""
-    verified = trial.verifies
-    if verified is None:
-        head = f"{trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
-        metric = "stopped" if trial.state == "pruned" else human_metric(snapshot.metric_name, trial.metric)
-        memory = "" if trial.peak_memory_mib is None else f"{trial.peak_memory_mib / 1024:.2f} GiB"
-        return " · ".join(filter(None, [head, metric or trial.state, memory, human_time(trial.wall_time_s)]))
-    point = f"trial {verified.trial:03d}" if trial.baseline is None else trial.baseline.title
-    return f"{point} again, seed {verified.seed}"
+def _kind(trial: FlatTrial) -> str:
+    if trial.verifies is not None:
+        return "verified"
+    if trial.baseline is not None:
+        return "baseline"
+    return "front" if trial.on_front else "trial"
+
+
+def _figures(snapshot: StudySnapshot, trial: FlatTrial) -> str:
+    """Return ``82.1 % · 1.03 GiB · 23 s``: what MLflow's first column has room for, as it shows no metric by itself."""
+    metric = "stopped" if trial.state == "pruned" else human_metric(snapshot.metric_name, trial.metric)
+    memory = "" if trial.peak_memory_mib is None else f"{trial.peak_memory_mib / 1024:.2f} GiB"
+    return " · ".join(filter(None, [metric or trial.state, memory, human_time(trial.wall_time_s)]))
+
+
+def _source(trial: FlatTrial) -> str:
+    """Return what the study calls a training: ``trial 005``."""
+    if trial.verifies is None:
+        return f"trial {trial.number:03d}" if trial.baseline is None else _baseline_name(trial.baseline)
+    point = f"trial {trial.verifies.trial:03d}" if trial.baseline is None else trial.baseline.title
+    return f"{point} again, seed {trial.verifies.seed}"
 
 
 def _baseline_name(baseline: Baseline) -> str:
     return f"{baseline.title}, rate {baseline.learning_rate:g}"
-
-
-def _flag(value: bool) -> str:
-    return "true" if value else "false"
-
-
-def _trial_params(trial: FlatTrial) -> dict[str, str]:
-    params = {} if trial.config is None else _config_params(trial.config)
-    if trial.baseline is not None:
-        params |= {
-            "method": trial.baseline.method,
-            "learning_rate": repr(trial.baseline.learning_rate),
-            "epochs": repr(trial.baseline.epochs),
-        }
-    if trial.verifies is not None:
-        params |= {"seed": str(trial.verifies.seed), "train_samples": str(trial.verifies.train_samples)}
-        params |= {} if trial.verifies.trial is None else {"trial": str(trial.verifies.trial)}
-    if trial.plan is not None:
-        plan, size = trial.plan, trial.plan.micro_batch_size
-        params |= {
-            "optimizer": plan.optimizer,
-            "micro_batch_size": "whole batch" if size is None else str(size),
-            "step_plan": plan.summary,
-            "engine": plan.engine,
-        }
-    return params
-
-
-def _config_params(config: FarConfig) -> dict[str, str]:
-    width = len(str(len(config.frozen_fractions) - 1))
-    layers = {
-        f"frozen_fraction_layer_{i:0{width}d}": repr(fraction) for i, fraction in enumerate(config.frozen_fractions)
-    }
-    return {
-        "learning_rate": repr(config.learning_rate),
-        "epochs": repr(config.epochs),
-        "priming_epochs": repr(config.priming_epochs),
-        **layers,
-        "frozen_embeddings": _flag(config.frozen_embeddings),
-        "frozen_attention_layers": str(config.frozen_attention_layers),
-        "frozen_bottom_layers": str(config.frozen_bottom_layers),
-        **{f"frozen_heads_layer_{i:0{width}d}": repr(share) for i, share in enumerate(config.frozen_heads)},
-    }
 
 
 def _trial_metrics(snapshot: StudySnapshot, trial: FlatTrial) -> dict[str, float | None]:
@@ -270,9 +246,8 @@ def _trial_metrics(snapshot: StudySnapshot, trial: FlatTrial) -> dict[str, float
         **_under("time", "s", trial.time),
     }
     if trial.verifies is not None:
-        # a verification holds nothing out: it is scored on the development set
+        # a verification holds nothing out: it is scored on the development set, and charted beside the trials
         metrics.pop(objective)
-        metrics.pop(shown_names(snapshot)[0])
         metrics.pop(f"{objective}_error")
     for measured in snapshot.measurements:
         if measured.trial == trial.number:
@@ -337,13 +312,14 @@ def study_content(snapshot: StudySnapshot) -> RunContent:
         "farsearch.front": " ".join(str(trial.number) for trial in snapshot.front)[:_TAG_LIMIT],
         "mlflow.note.content": _study_note(snapshot),
     }
+    params, identities = study_params(snapshot)
     return RunContent(
         name=snapshot.name,
         status="FINISHED" if len(ended) >= snapshot.n_trials else "RUNNING",
-        params=_study_params(snapshot),
+        params=params,
         metrics=_finite({"constant_answer": constant_value(snapshot)}),
         curve=(),
-        tags=tags,
+        tags=tags | {f"farsearch.{key}": value for key, value in identities.items()},
         latest=_finite(_best(snapshot)),
     )
 
@@ -356,24 +332,6 @@ def _best(snapshot: StudySnapshot) -> dict[str, float | None]:
     for name in (memory, seconds):
         best[name] = min((row[name] or 0.0 for row in shown), default=None)
     return {**best, "trials_on_front": len(front)}
-
-
-def _study_params(snapshot: StudySnapshot) -> dict[str, str]:
-    settings, job = snapshot.settings, snapshot.settings.job
-    fixed = {**_job_params(job), "device": settings.device, "profile": settings.profile, "prime_on": settings.prime_on}
-    bounds = {
-        "max_memory_mib": settings.max_memory_mib,
-        "max_time_s": settings.max_time_s,
-        "device_samples": settings.device_samples,
-    }
-    fixed |= {} if settings.engine == "torch" else {"engine": settings.engine}
-    return fixed | {name: repr(value) for name, value in bounds.items() if value is not None}
-
-
-def _job_params(job: JobSpec) -> dict[str, str]:
-    flat = {key: value for key, value in job.to_dict().items() if key != "priming"}
-    priming = {f"priming_{key}": value for key, value in job.to_dict()["priming"].items()}
-    return {key: str(value) for key, value in (flat | priming).items() if value is not None}
 
 
 def _study_note(snapshot: StudySnapshot) -> str:

@@ -9,7 +9,7 @@ from farsearch.tracking.content import RunContent, digest_of
 
 __all__ = ["shown_digest", "study_digest"]
 
-_VERSION = 2
+_VERSION = 3
 """Version of the content of runs. When it rises, the next sync compares all of them."""
 
 

@@ -38,10 +38,9 @@ def write_experiment(client: MlflowClient, connection: Connection, snapshot: Stu
     experiment = client.get_experiment_by_name(name)
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         client.restore_experiment(experiment.experiment_id)
-    tags = experiment_tags(snapshot)
     if experiment is None:
-        experiment = _create_experiment(client, name, connection.artifact_location(name), tags)
-    for key, value in tags.items():
+        experiment = _create_experiment(client, name, connection.artifact_location(name), experiment_tags(snapshot))
+    for key, value in experiment_tags(snapshot, experiment.experiment_id).items():
         # auxiliary studies share the experiment: only the study that it is named after may overwrite tags
         if experiment.tags.get(key) != value and (snapshot.name == name or key not in experiment.tags):
             client.set_experiment_tag(experiment.experiment_id, key, value)

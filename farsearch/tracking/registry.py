@@ -25,6 +25,7 @@ from farsearch.models.load import load_finetuned
 from farsearch.models.source import resolve_model
 from farsearch.models.tokenizer import load_tokenizer
 from farsearch.records import CompleteTrial, StudySnapshot
+from farsearch.study.refit import Refit
 from farsearch.tasks.spec import study_task
 from farsearch.tracking.connection import Connection, connect
 from farsearch.tracking.content import family
@@ -66,8 +67,9 @@ def check_names(name: str, alias: str) -> None:
 
 
 def register_model(
-    uri: str, snapshot: StudySnapshot, trial: CompleteTrial, model_folder: Path, name: str, alias: str = DEFAULT_ALIAS
-) -> Registered:
+    uri: str, snapshot: StudySnapshot, trial: CompleteTrial, model_folder: Path, name: str, alias: str = DEFAULT_ALIAS,
+    refit: Refit | None = None,
+) -> Registered:  # fmt: skip
     """Register a fine-tuned model as a new version of ``name``, and give that version the alias.
 
     The study is mirrored first if MLflow does not have the trial's run.
@@ -75,6 +77,7 @@ def register_model(
     Args:
         uri: as for ``open_tracking``.
         model_folder: the fine-tuned model with its tokenizer, as written by ``save_pretrained``.
+        refit: the final model that it is; None for the trial's.
 
     Raises:
         BadInput: for a name or an alias that MLflow refuses.
@@ -93,8 +96,9 @@ def register_model(
         # MLflow would resolve models:/ID in a default database; a server resolves it in its own
         source = f"models:/{logged.model_id}" if connection.database is None else logged.artifact_location
         version = client.create_model_version(
-            name, source, run_id, tags=_tags(snapshot, trial), model_id=logged.model_id,
-            description=f"trial {trial.number} of study {snapshot.name}",
+            name, source, run_id, tags=_tags(snapshot, trial, refit), model_id=logged.model_id,
+            description=f"trial {trial.number} of study {snapshot.name}"
+            + ("" if refit is None else f", trained again on all {refit.rows:,} rows"),
         )  # fmt: skip
         client.set_registered_model_alias(name, alias, version.version)
     return Registered(name, int(version.version), alias)
@@ -123,13 +127,19 @@ def _create(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _tags(snapshot: StudySnapshot, trial: CompleteTrial) -> dict[str, str]:
+def _tags(snapshot: StudySnapshot, trial: CompleteTrial, refit: Refit | None) -> dict[str, str]:
     """Return the tags of a version, for the registry's page."""
+    metric, result = snapshot.metric_name, trial.outcome
+    measured = (
+        {metric: human_metric(metric, result.metric, result.metric_error)}
+        if refit is None
+        else {f"dev_{metric}": human_metric(metric, refit.metric, refit.metric_error)}
+    )
     return {
         "farsearch.study": snapshot.name,
         "farsearch.trial": str(trial.number),
         "farsearch.device": snapshot.settings.device,
-        snapshot.metric_name: human_metric(snapshot.metric_name, trial.outcome.metric, trial.outcome.metric_error),
+        **measured,
         "farsearch.plan": trial.plan.summary,
     }
 

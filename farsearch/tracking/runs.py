@@ -49,6 +49,8 @@ _METRICS_A_BATCH, _PARAMS_A_BATCH = 800, 100
 """MLflow accepts 1000 values per batch, of which 100 parameters and 100 tags."""
 _ENDED = ("FINISHED", "FAILED", "KILLED")
 _OURS = "farsearch."
+_PARENT = "mlflow.parentRunId"
+"""Tag of earlier mirrors, which hid the trials below the study's run."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ def _write_values(client: MlflowClient, run: Run, content: RunContent, timestamp
 
 def _stale_tags(held: Mapping[str, str], wanted: Mapping[str, str]) -> Iterable[str]:
     valid = {*wanted, TAG_DIGEST, TAG_ARTIFACTS, TAG_MIRRORED, TAG_TENSORS}
-    return [key for key in held if key.startswith(_OURS) and key not in valid]
+    return [key for key in held if (key.startswith(_OURS) or key == _PARENT) and key not in valid]
 
 
 def _write_state(client: MlflowClient, run: Run, content: RunContent, end: int) -> bool:

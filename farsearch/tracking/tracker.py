@@ -29,7 +29,7 @@ from farsearch.tracking.parent import (
 from farsearch.tracking.runs import dataset_of, find_parents, find_trial, read_runs, write_run
 from farsearch.tracking.studies import check_rename, delete_study, forget_views, rename_study
 from farsearch.tracking.tensors import TensorsResult, upload_tensors
-from farsearch.tracking.views import saved_view_id
+from farsearch.tracking.views import trials_address
 
 __all__ = ["SyncResult", "Tracker", "open_tracking"]
 
@@ -119,7 +119,7 @@ class Tracker:
                 spans = _spans([trial for trial in snapshot.trials if trial.number not in current])
                 begin = min((start for start, _ in spans.values()), default=_now_ms())
                 parent = write_parent(client, experiment, next(iter(parents), None), snapshot, content, begin)
-                done = _write_trials(client, experiment, parent, current, snapshot, snapshot.trials, spans, progress)
+                done = _write_trials(client, experiment, current, snapshot, snapshot.trials, spans, progress)
                 mark_mirrored(client, experiment, parent, snapshot, content)
             write_artifacts(self._connection, parent, snapshot, content, report)
             self._followed[snapshot.name] = _Followed(experiment, parent, _by_number(snapshot))
@@ -149,7 +149,7 @@ class Tracker:
             parent = write_parent(
                 client, followed.experiment, client.get_run(followed.parent), snapshot, content, _now_ms()
             )
-            _write_trials(client, followed.experiment, parent, current, snapshot, changed, spans, None)
+            _write_trials(client, followed.experiment, current, snapshot, changed, spans, None)
             if len(snapshot.ended) == len(snapshot.trials):
                 mark_mirrored(client, followed.experiment, parent, snapshot, content)
             seen = {trial.number: trial for trial in changed}
@@ -243,14 +243,12 @@ class Tracker:
             experiment = client.get_experiment_by_name(family(study))
         if experiment is None:
             raise MissingResource(f"MLflow at {self.uri} does not hold study {study!r}; farsearch sync puts it there")
-        view = f"workflowType=machine_learning&viewStateShareKey={saved_view_id(study, 'trials')}"
-        return f"#/experiments/{experiment.experiment_id}/runs?{view}"
+        return trials_address(experiment.experiment_id)
 
 
 def _write_trials(
     client: MlflowClient,
     experiment: str,
-    parent: str,
     held: Mapping[int, Run],
     snapshot: StudySnapshot,
     trials: Sequence[AnyTrial],
@@ -262,7 +260,6 @@ def _write_trials(
     done: Counter[str] = Counter()
     for i, trial in enumerate(trials, start=1):
         content = trial_content(snapshot, trial)
-        content = dataclasses.replace(content, tags={**content.tags, "mlflow.parentRunId": parent})
         now = _now_ms()
         _, outcome = write_run(
             client, experiment, held.get(trial.number), content, spans.get(trial.number, (now, now)), dataset

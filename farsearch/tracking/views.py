@@ -11,14 +11,26 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from farsearch.formatting import markdown_text
 from farsearch.records import StudySnapshot
-from farsearch.tracking.content import FRONT_FILTER, ON_FRONT, TAG_STUDY, objective_names, shown_names
+from farsearch.tracking.content import (
+    FRONT_FILTER,
+    ON_FRONT,
+    ROLE_TRIAL,
+    TAG_ROLE,
+    TAG_STUDY,
+    objective_names,
+    shown_names,
+)
 
-__all__ = ["experiment_tags", "saved_view_id", "view_tags"]
+__all__ = ["experiment_tags", "saved_view_id", "trials_address", "view_tags"]
 
 _VIEW_KEY = "mlflow.sharedViewState."
+
+_TRIALS_FILTER = f"tags.`{TAG_ROLE}` = '{ROLE_TRIAL}'"
+"""Trials, baselines and verification together: an experiment has those of one study."""
 
 
 def saved_view_id(study: str, view: str = "front") -> str:
@@ -26,29 +38,43 @@ def saved_view_id(study: str, view: str = "front") -> str:
     return f"farsearch-{view}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
+def trials_address(experiment: str) -> str:
+    """Return the fragment of an address that shows all trials of an experiment, the front first.
+
+    The saved view has more columns, but MLflow puts a banner above each saved view that an address names.
+    """
+    state = {"searchFilter": _TRIALS_FILTER, "orderByKey": f"metrics.`{ON_FRONT}`", "orderByAsc": "false"}
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{urlencode(state, quote_via=quote)}"
+
+
 def view_tags(study: str) -> list[str]:
     """Return the keys of the experiment's tags with the views of a study."""
     return [_VIEW_KEY + saved_view_id(study, view) for view in ("front", "trials")]
 
 
-def experiment_tags(snapshot: StudySnapshot) -> dict[str, str]:
-    """Return the tags of the study's experiment: description and two views of its runs."""
+def experiment_tags(snapshot: StudySnapshot, experiment: str | None = None) -> dict[str, str]:
+    """Return the tags of the study's experiment: description and two views of its runs.
+
+    Args:
+        experiment: its id, for a link to all trials in the description, which stands above every page of an experiment;
+            None before it exists.
+    """
     job = snapshot.settings.job
     model, task, device = map(markdown_text, (job.model, job.task, snapshot.settings.device))
+    link = "" if experiment is None else f"[All trials]({trials_address(experiment)}): "
     of_study = f"tags.`{TAG_STUDY}` = {_quoted(snapshot.name)}"
-    trials = f"{of_study} AND tags.`farsearch.role` = 'trial'"
     return {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.experiment.primaryMetric.name": objective_names(snapshot)[0],
         "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
         "mlflow.note.content": (
-            f"Search of the neurons to train of **{model}** on **{task}** within the limits of "
+            f"{link}Search of the neurons to train of **{model}** on **{task}** within the limits of "
             f"**{device}**. One run per trial; the Pareto front is `` {FRONT_FILTER} ``."
         ),
         _VIEW_KEY + saved_view_id(snapshot.name): _view(
             snapshot, "Pareto front", f"{of_study} AND {FRONT_FILTER}", 2, True
         ),
-        _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", trials, 1, False),
+        _VIEW_KEY + saved_view_id(snapshot.name, "trials"): _view(snapshot, "All trials", _TRIALS_FILTER, 1, False),
     }
 
 

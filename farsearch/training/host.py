@@ -12,10 +12,13 @@ from farsearch.devices.profile import Profile
 from farsearch.devices.registry import load_profile
 from farsearch.errors import BadInput, MissingResource
 from farsearch.formatting import human_memory
-from farsearch.models.heads import Head
+from farsearch.models.config import load_config
+from farsearch.models.heads import Head, head_for
+from farsearch.models.source import ModelSource
 from farsearch.records import JobSpec, StepPlan
 from farsearch.runtime.bundle_files import BundleProblem
 from farsearch.runtime.memory import resident_mib
+from farsearch.runtime.task import Task
 from farsearch.runtime.torch_engine.device import training_device
 from farsearch.runtime.torch_engine.memory import available_mib
 
@@ -52,7 +55,7 @@ def host_need_mib(model_config: Any, head: Head, batch_size: int, max_length: in
     return price.tensor_peak_mib + price.trainable * 4 / 2**20 + (resident_mib() or 0.0)
 
 
-def check_host_memory(job: JobSpec, model_config: Any, head: Head, workers: int = 1) -> None:
+def check_host_memory(job: JobSpec, source: ModelSource, task: Task, workers: int = 1) -> None:
     """Check that this machine has the memory for the trainings of a search.
 
     Args:
@@ -61,7 +64,8 @@ def check_host_memory(job: JobSpec, model_config: Any, head: Head, workers: int 
     Raises:
         MissingResource: with what is needed, what is available, and a suggestion.
     """
-    need = workers * host_need_mib(model_config, head, job.batch_size, job.max_length)
+    config = load_config(source)
+    need = workers * host_need_mib(config, head_for(task, config), job.batch_size, job.max_length)
     available = available_mib()
     if available is not None and need > available:
         fewer = "fewer `workers`, " if workers > 1 else ""

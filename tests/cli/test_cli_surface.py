@@ -38,7 +38,10 @@ SURFACE: dict[str, set[str]] = {
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
         "--skip-bad-rows", "--engine",
     },
-    "export STUDY": {*CHOICE, "--out", "--delta", "--onnx", "--engine", "--register", "--alias", STORAGE, TRACKING},
+    "export STUDY": {
+        *CHOICE, "--out", "--delta", "--onnx", "--engine", "--refit", "--data-dir", "--register", "--alias", STORAGE,
+        TRACKING,
+    },
     "finetune BUNDLE": {"--train", "--dev", "--out", "--epochs", "--base", "--engine"},
     "models list": {JSON},
     "pareto STUDY": {"--png", JSON, STORAGE},
@@ -74,6 +77,7 @@ SURFACE: dict[str, set[str]] = {
         "--trials", "--seeds", "--train-samples", "--baselines", "--data-dir", "--model", "--device", JSON, STORAGE,
         TRACKING,
     },
+    "watch STUDY": {"--host", "--port", "--browser", "--no-browser", STORAGE},
     "worker STUDY": {
         "--data-dir", "--model", "--device", "--timeout", "--heartbeat", "--for-run", STORAGE, TRACKING,
     },

@@ -123,7 +123,8 @@ def test_verifications_are_mirrored_with_the_development_metric_only(verified: t
         assert metrics["dev_accuracy"] == scores[int(params["trial"]), params["seed"]]
         assert not [name for name in metrics if name.startswith("validation")]
         assert params["train_samples"] == "480"
-    assert {"tiny/verified", "trial 000 again, seed 1", "trial 002 again, seed 2"} <= set(names)
+    said = {name.split(" · ")[-1] for name in names}
+    assert {"tiny/verified", "trial 000 again, seed 1", "trial 002 again, seed 2"} <= said
     parent = next(r for r in client.search_runs([experiment.experiment_id]) if r.info.run_name == "tiny/verified")
     assert parent.info.status == "FINISHED"
 

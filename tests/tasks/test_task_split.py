@@ -64,6 +64,20 @@ def test_no_text_contains_another_across_the_split(examples: Examples, samples: 
         assert {examples.answers[i] for i in part} == {0, 1}
 
 
+@given(nested_files(), st.integers(2, 40), st.integers(0, 3))
+def test_a_final_model_trains_on_all_rows(examples: Examples, samples: int, seed: int) -> None:
+    """Each once: all of the file, or of a sample the sample and the validation rows."""
+    rows = len(examples)
+    try:
+        split = split_examples(examples, min(samples, rows), seed)
+    except BadInput:
+        reject()
+    final = split.final(rows)
+    used = {*split.train, *split.validation}
+    assert len(final) == len(set(final))
+    assert set(final) == (used if len(used) + len(split.withheld) < rows else set(range(rows)))
+
+
 @given(nested_files(), st.integers(2, 30), st.integers(0, 3))
 def test_training_retains_its_rows(examples: Examples, samples: int, seed: int) -> None:
     """The requested number of training rows, or at least 80 % of the file."""
