@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from farsearch.api.estimate import estimate, sweep
+    from farsearch.api.estimate import RankedDevice, estimate, largest_batch, rank_devices, sweep
     from farsearch.api.study import Study
     from farsearch.api.workspace import Workspace, open_study, search
     from farsearch.records import FarConfig
@@ -25,17 +25,20 @@ __version__ = "0.1.0"
 __all__ = [
     "FarConfig",
     "PrimingResult",
+    "RankedDevice",
     "SearchSpec",
     "Selection",
     "Study",
     "Workspace",
     "apply_far",
     "estimate",
+    "largest_batch",
     "merge",
     "open_study",
     "prime",
     "prime_with",
     "random_learners",
+    "rank_devices",
     "search",
     "select_learners",
     "sweep",
@@ -43,11 +46,14 @@ __all__ = [
 
 _MODULES = {
     "FarConfig": "farsearch.records",
+    "RankedDevice": "farsearch.api.estimate",
     "SearchSpec": "farsearch.search_spec",
     "Study": "farsearch.api.study",
     "Workspace": "farsearch.api.workspace",
     "estimate": "farsearch.api.estimate",
+    "largest_batch": "farsearch.api.estimate",
     "open_study": "farsearch.api.workspace",
+    "rank_devices": "farsearch.api.estimate",
     "search": "farsearch.api.workspace",
     "sweep": "farsearch.api.estimate",
 }

@@ -7,13 +7,16 @@ The sources of the learning rates are in docs/baselines.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import nn
 
 from farsearch.cost.pricer import Price, Pricer, full_fine_tuning
+from farsearch.cost.whole_model import Prepare
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.far.layout import ModelLayout
@@ -29,6 +32,8 @@ __all__ = [
     "Method",
     "chosen_methods",
     "default_choice",
+    "find_method",
+    "method_named",
     "price_method",
     "train_method",
 ]
@@ -62,7 +67,7 @@ class Method:
     title: str
     learning_rates: tuple[float, float, float]
     config: Callable[[int, float, float], FarConfig] | None = None
-    prepare: Callable[[nn.Module, ModelLayout], None] | None = None
+    prepare: Prepare | None = None
 
     @property
     def further_rates(self) -> tuple[float, ...]:
@@ -100,10 +105,20 @@ def _bitfit(model: nn.Module, _layout: ModelLayout) -> None:
     _train_only(model, "bias")
 
 
-def _lora8(model: nn.Module, layout: ModelLayout) -> None:
-    """Train rank 8 and alpha 16 on query and value, and the head, as in the authors' scripts for GLUE."""
-    add_lora(model, layout, rank=8, alpha=16)
+def _train_lora(model: nn.Module, layout: ModelLayout, rank: int) -> None:
+    """Train adapters on query and value, and the head: with rank 8 and alpha 16 as in the authors' scripts for GLUE."""
+    add_lora(model, layout, rank=rank, alpha=2 * rank)
     _train_only(model, "lora_")
+
+
+@cache
+def _lora(rank: int) -> Method:
+    """Return LoRA of a rank; neither its learning rates nor the adapters' factor alpha / rank depend on that."""
+    prepare = partial(_train_lora, rank=rank)
+    return Method(f"lora{rank}", f"LoRA r={rank}", (2e-4, 5e-4, 1e-3), prepare=prepare)
+
+
+_LORA = re.compile("lora([1-9][0-9]{0,2})")
 
 
 # Learning rates. Full fine-tuning: three of the four of Turc et al. 2019 for BERT models of every size, two of them
@@ -117,9 +132,27 @@ METHODS = {
         Method("far10", "FAR r=10 %", (5e-5, 1e-4, 3e-4), config=_far10),
         Method("ffn-frozen", "FFNs frozen", (5e-5, 1e-4, 3e-4), config=_ffn_frozen),
         Method("bitfit", "BitFit", (4e-4, 7e-4, 1e-3), prepare=_bitfit),
-        Method("lora8", "LoRA r=8", (2e-4, 5e-4, 1e-3), prepare=_lora8),
+        _lora(8),
     )
 }
+
+
+def find_method(name: str) -> Method | None:
+    """Return a method by its name, LoRA with any rank up to 999, such as ``lora4``; None for an unknown name."""
+    rank = _LORA.fullmatch(name)
+    return METHODS.get(name) if rank is None else _lora(int(rank[1]))
+
+
+def method_named(name: str) -> Method:
+    """Return a method by its name, as ``find_method``.
+
+    Raises:
+        BadInput: for an unknown name.
+    """
+    method = find_method(name)
+    if method is None:
+        raise _unknown(f"the method {shown(name)} is unknown; give one of {_NAMES}", name, METHODS)
+    return method
 
 
 def chosen_methods(choice: str) -> tuple[Method, ...]:
@@ -128,15 +161,22 @@ def chosen_methods(choice: str) -> tuple[Method, ...]:
     Raises:
         BadInput: for an unknown name.
     """
-    names = GROUPS[choice] if choice in GROUPS else tuple(dict.fromkeys(choice.split(",")))
-    for name in names:
-        if name not in METHODS:
-            hint = did_you_mean(name, [*GROUPS, *METHODS])
-            raise BadInput(
-                f"the baseline {shown(name)} is unknown; give {', '.join(GROUPS)}, or some of {', '.join(METHODS)} "
-                f"with commas between{hint and '; ' + hint}"
-            )
-    return tuple(METHODS[name] for name in names)
+    methods = []
+    for name in GROUPS[choice] if choice in GROUPS else dict.fromkeys(choice.split(",")):
+        method = find_method(name)
+        if method is None:
+            rule = f"give {', '.join(GROUPS)}, or some of {_NAMES}, with commas between"
+            raise _unknown(f"the baseline {shown(name)} is unknown; {rule}", name, [*GROUPS, *METHODS])
+        methods.append(method)
+    return tuple(methods)
+
+
+_NAMES = f"{', '.join(METHODS)} or another rank of LoRA, such as lora4"
+
+
+def _unknown(message: str, name: str, known: Iterable[str]) -> BadInput:
+    hint = did_you_mean(name, known)
+    return BadInput(f"{message}; {hint}" if hint else message)
 
 
 def default_choice(n_trials: int) -> str:

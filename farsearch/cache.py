@@ -9,6 +9,8 @@
                      baselines/KEY/METHOD-RATE.json         results of a baseline's training
                                    METHOD-RATE.safetensors  its predictions
                                    METHOD-RATE.lock
+                     traces/KEY/TABLE.npz                   traced layers of a model under one plan
+                                TABLE.lock                  held by the worker that traces
 
 The modification time of a file is its last use, for all processes. The folder belongs to one machine with one clock. A
 reader must expect that a file is missing, and make it again; a mapped file stays readable after its removal. Studies
@@ -46,7 +48,7 @@ __all__ = [
 BOUND_MIB = 4096.0
 """Size limit of all primings. One of MiniLM has 87 MiB and twice that for the optimizer, one of BERT-base 418 MiB."""
 
-KINDS: Mapping[str, str] = {"primings": "priming", "baselines": "baselines"}
+KINDS: Mapping[str, str] = {"primings": "priming", "baselines": "baselines", "traces": "traces"}
 """Kinds of cached files, and their sub-folders."""
 
 _ABOUT = "about.json"

@@ -264,7 +264,7 @@ def _cache(folder: Path) -> Finding:
     jobs = cached_jobs(folder)
     primings = sum(job.size_mib for job in jobs if job.kind == "primings")
     other = sum(job.size_mib for job in jobs) - primings
-    text = f"primings take {primings:.0f} MiB of at most {BOUND_MIB:.0f}, results of baselines {other:.0f} MiB"
+    text = f"primings take {primings:.0f} MiB of at most {BOUND_MIB:.0f}, all else {other:.0f} MiB"
     if primings > BOUND_MIB:
         return Finding("cache", "warning", text, "the next run makes them fewer; farsearch cache clear does so now")
     return Finding("cache", "ok", text)

@@ -108,6 +108,7 @@ class Job:
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
             tables=shared_tables(config, bench.head),
+            traces=bench.cache / "traces",
         )
 
 
@@ -293,7 +294,7 @@ def _read(
 def _usual_engine(profile: Profile, recorded: Recorded | None) -> Engines:
     """Return the study's choice of engines; of a new study any on a device that torch's process fills by half.
 
-    Elsewhere torch alone: to price compiled steps too takes a worker a minute or two before its first trial. On a GPU's
+    Elsewhere torch alone: to price compiled steps too takes the first study of a model a minute or two. On a GPU's
     profile another engine would train on the board's CPU, which is the user's choice.
     """
     if recorded is not None and recorded.engine is not None:

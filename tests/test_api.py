@@ -19,8 +19,9 @@ from farsearch.records import flat
 
 def test_the_public_surface_is_pinned() -> None:
     assert farsearch.__all__ == [
-        "FarConfig", "PrimingResult", "SearchSpec", "Selection", "Study", "Workspace", "apply_far", "estimate", "merge",
-        "open_study", "prime", "prime_with", "random_learners", "search", "select_learners", "sweep",
+        "FarConfig", "PrimingResult", "RankedDevice", "SearchSpec", "Selection", "Study", "Workspace", "apply_far",
+        "estimate", "largest_batch", "merge", "open_study", "prime", "prime_with", "random_learners", "rank_devices",
+        "search", "select_learners", "sweep",
     ]  # fmt: skip
     assert all(getattr(farsearch, name).__name__ == name for name in farsearch.__all__)
     with pytest.raises(AttributeError, match="no attribute 'serach'"):

@@ -14,7 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from farsearch.baselines import METHODS, Method, chosen_methods, default_choice, price_method, train_method
+from farsearch.baselines import (
+    METHODS,
+    Method,
+    chosen_methods,
+    default_choice,
+    method_named,
+    price_method,
+    train_method,
+)
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
 from farsearch.far.layout import ModelLayout
@@ -38,7 +46,7 @@ PREPARED = tuple(method for method in METHODS.values() if method.prepare is not 
 
 def trained_names(method: str, model: nn.Module, layout: ModelLayout) -> list[str]:
     """Return the names of the parameters that a method trains."""
-    prepare = METHODS[method].prepare
+    prepare = method_named(method).prepare
     assert prepare is not None
     prepare(model, layout)
     return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -56,7 +64,7 @@ def test_published_counts_of_distilbert() -> None:
     head = 768 * 768 + 768 + 2 * 768 + 2
     biases = 6 * (4 * 768 + 3072 + 768 + 2 * 768) + 768
     adapters = 6 * 2 * 2 * 8 * 768
-    for method, count in (("bitfit", biases + head), ("lora8", adapters + head)):
+    for method, count in (("bitfit", biases + head), ("lora8", adapters + head), ("lora2", adapters // 4 + head)):
         with torch.device("meta"):
             model, layout = build_model(load_config(source, with_known=True), Head())
         trained_names(method, model, layout)

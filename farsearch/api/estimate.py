@@ -1,29 +1,25 @@
-"""Predicted memory and time of a configuration, or of a whole search space, on a device."""
+"""Predicted memory and time of a training on a device, on all devices, or of a whole search space."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from farsearch.api import HOME
+from farsearch.api.cost_query import CostQuery, layers_of, pricer_for, query_of
 from farsearch.api.own_rows import OwnRows
-from farsearch.calibration.local import engine_profiles, find_profile
-from farsearch.cost.breakdown import CostBreakdown, cost_breakdown, device_plans
-from farsearch.cost.pricer import Price, Pricer
+from farsearch.cost.breakdown import device_plans
+from farsearch.cost.largest import largest_batch as largest_fitting
+from farsearch.cost.pricer import Price
 from farsearch.cost.sweep import Sweep, price_space
-from farsearch.cost.traced_model import shared_tables
-from farsearch.errors import BadInput
+from farsearch.devices import Profile, load_profiles
+from farsearch.errors import BadInput, ProfileError
 from farsearch.goals import Goal
-from farsearch.models.config import load_config
-from farsearch.models.families import layout_of, max_length_of
-from farsearch.models.heads import Head
-from farsearch.models.source import resolve_model
-from farsearch.records import PER_LAYER, Engines, FarConfig
+from farsearch.records import Engines, FarConfig, StepPlan
 
-__all__ = ["breakdown_of", "estimate", "features_of", "frozen_config", "pricer_for", "sweep"]
-
-_BATCH_SIZE, _MAX_LENGTH = 16, 128
-"""Of a batch without rows of its own."""
+__all__ = ["RankedDevice", "estimate", "largest_batch", "largest_of", "rank_devices", "ranked", "sweep"]
 
 
 def estimate(
@@ -31,6 +27,7 @@ def estimate(
     model: str,
     config: FarConfig | None = None,
     *,
+    method: str | None = None,
     batch_size: int | None = None,
     max_length: int | None = None,
     classes: int = 2,
@@ -51,6 +48,7 @@ def estimate(
         device: name of a profile, or path of a profile's file.
         config: the configuration; None for one made of ``frozen``: ``frozen_fraction`` and ``frozen_heads`` (one
             number each, or one a layer), the other frozen parts of ``FarConfig``, and ``priming_epochs``.
+        method: a baseline instead: ``full``, ``far10``, ``ffn-frozen``, ``bitfit``, or LoRA of any rank, ``lora8``.
         batch_size, max_length: None for 16 rows of 128 tokens; those of ``rows`` are used instead.
         classes: outputs of the head, where there are no ``rows``.
         samples: rows of one epoch, each at full length; None for a single step.
@@ -66,34 +64,99 @@ def estimate(
         BadInput: for an unknown device, or values that the model or the engine does not support.
         MissingResource: when the model's configuration can't be read.
     """
-    if config is None:
-        config = frozen_config(model, frozen, revision)
-    pricer = pricer_for(
-        device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
-        prime_on_device=prime_on_device, revision=revision, progress=progress, rows=rows, engine=engine,
-    )  # fmt: skip
-    return breakdown_of(pricer, config, plan, optimizer, micro_batch_size, features_of(samples, rows)).cost
+    job = {
+        "batch_size": batch_size, "max_length": max_length, "classes": classes, "samples": samples, "rows": rows,
+        "plan": plan, "optimizer": optimizer, "micro_batch_size": micro_batch_size,
+        "prime_on_device": prime_on_device, "engine": engine, "revision": revision,
+    }  # fmt: skip
+    query = query_of(model, config, method, {**job, **frozen})
+    return query.breakdown(query.pricer(device, progress)).cost
 
 
-def breakdown_of(
-    pricer: Pricer,
-    config: FarConfig,
-    goal: Goal | None,
-    optimizer: Literal["adamw", "sgd"],
-    micro_batch_size: int | None,
-    samples: int | None,
-) -> CostBreakdown:
-    """Return the cost of a configuration by phase, under the best plan of the pricer's engines for a goal.
+def largest_batch(
+    device: str,
+    model: str,
+    config: FarConfig | None = None,
+    *,
+    method: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    **job: Any,
+) -> int:
+    """Return the largest batch whose training fits a device; 0 where not even a batch of one row does.
 
     Args:
-        goal: None for the plan of ``ordinary_plans``.
-        samples: sequences of an epoch; None for a single step.
+        device, model, config, method, progress: as in ``estimate``.
+        job: the other arguments of ``estimate``, but for ``batch_size`` and ``micro_batch_size``. With ``samples`` or
+            ``rows`` a batch has at most the rows of an epoch.
 
     Raises:
-        BadInput: as ``device_plans`` and ``cost_breakdown``, and for a model that can't be compiled.
+        BadInput, MissingResource: as ``estimate``.
     """
-    plans = device_plans(pricer, goal, optimizer, micro_batch_size)
-    return cost_breakdown(pricer, config, plans, goal, samples)
+    return largest_of(query_of(model, config, method, job), device, progress)
+
+
+def largest_of(query: CostQuery, device: str, progress: Callable[[str], None] | None = None) -> int:
+    """Return the largest batch of a query, as ``largest_batch``."""
+    if query.micro_batch_size is not None:
+        raise BadInput("`micro_batch_size` bounds the memory of any batch; leave it out to find the largest")
+    # what fits under any of a goal's plans fits under the one with the least memory
+    least = query if query.plan is None else dataclasses.replace(query, plan="memory")
+
+    def price(rows: int) -> Price:
+        sized = least.with_batch(rows)
+        return sized.breakdown(sized.pricer(device, progress)).cost
+
+    return largest_fitting(price, query.features)
+
+
+@dataclass(frozen=True)
+class RankedDevice:
+    """The cost of a training on one of all devices, under a plan whose engine may run on the board's CPU."""
+
+    profile: Profile
+    plan: StepPlan
+    cost: Price
+
+
+def rank_devices(
+    model: str,
+    config: FarConfig | None = None,
+    *,
+    method: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    **job: Any,
+) -> list[RankedDevice]:
+    """Return the cost of a training on every shipped device and on your own, the quickest that fits first.
+
+    Those that it does not fit follow, the least missing memory first.
+
+    Args:
+        model, config, method: as in ``estimate``.
+        progress: is called with the profiles that can't be read.
+        job: the other arguments of ``estimate``.
+
+    Raises:
+        BadInput, MissingResource: as ``estimate``.
+    """
+    return ranked(query_of(model, config, method, job), progress)
+
+
+def ranked(query: CostQuery, progress: Callable[[str], None] | None = None) -> list[RankedDevice]:
+    """Return the devices for a query, as ``rank_devices``."""
+
+    def missing(one: RankedDevice) -> float:
+        return one.cost.peak_memory_range_mib[1] - one.cost.available_range_mib[0]
+
+    found = []
+    for profile in load_profiles(HOME / "devices", progress or (lambda _: None)):
+        try:
+            pricer = query.pricer(profile.name)
+        except ProfileError:
+            continue  # no figures of the query's engine
+        priced = query.breakdown(pricer)
+        found.append(RankedDevice(profile, priced.plan, priced.cost))
+    fitting = sorted((one for one in found if one.cost.fits), key=lambda one: one.cost.wall_time_s)
+    return fitting + sorted((one for one in found if not one.cost.fits), key=missing)
 
 
 def sweep(
@@ -136,7 +199,7 @@ def sweep(
 
     if prime_on_device and samples is None and rows is None:
         raise BadInput("priming on the device needs the number of rows of an epoch; give `samples`")
-    layers = len(layout_of(_config_of(model, revision, progress)).layers)
+    layers = layers_of(model, revision, progress)
     configs = draw_configs(load_space(space), layers, configurations, seed, priming=prime_on_device)
     pricer = pricer_for(
         device, model, batch_size=batch_size, max_length=max_length, classes=classes, samples=samples,
@@ -145,72 +208,3 @@ def sweep(
     goals: tuple[Goal | None, ...] = (None, "time")
     plans = [plan for goal in goals for plan in device_plans(pricer, goal, optimizer, micro_batch_size)]
     return price_space(pricer, configs, list(dict.fromkeys(plans)), progress or (lambda _: None))
-
-
-def pricer_for(
-    device: str,
-    model: str,
-    *,
-    batch_size: int | None,
-    max_length: int | None,
-    classes: int,
-    samples: int | None,
-    prime_on_device: bool,
-    revision: str | None,
-    progress: Callable[[str], None] | None,
-    rows: OwnRows | None,
-    engine: Engines = "torch",
-) -> Pricer:
-    """Return the cost model of ``estimate``, with its arguments and errors."""
-    settings = _config_of(model, revision, progress)
-    limit, head = max_length_of(settings), Head(outputs=classes) if rows is None else rows.head
-    batch_size = rows.batch_size if rows is not None else batch_size or _BATCH_SIZE
-    max_length = rows.max_length if rows is not None else max_length or _MAX_LENGTH
-    if max_length > limit:
-        raise BadInput(f"`max_length` is {max_length}; {model} takes at most {limit} tokens")
-    if engine == "onnx" and prime_on_device:
-        raise BadInput("priming needs torch; leave out `prime_on_device`, or choose the `engine` torch")
-    device_profile = find_profile(device, HOME, progress)
-    equal = None if samples is None else [max_length] * samples
-    return Pricer(
-        settings,
-        head,
-        batch_size,
-        max_length,
-        device_profile,
-        engines=engine_profiles(device_profile, engine, HOME),
-        lengths=equal if rows is None else rows.lengths,
-        device_samples=None if rows is None else features_of(samples, rows),
-        prime_on_device=prime_on_device,
-        priming_optimizer="sgd",
-        tables=shared_tables(settings, head),
-    )
-
-
-def features_of(samples: int | None, rows: OwnRows | None) -> int | None:
-    """Return the sequences of an epoch of ``samples`` rows, by default all of ``rows``; None for a single step."""
-    return samples if rows is None else rows.features(rows.count if samples is None else samples)
-
-
-def _config_of(model: str, revision: str | None, note: Callable[[str], None] | None) -> Any:
-    return load_config(resolve_model(model, revision=revision, note=note), with_known=True)
-
-
-def frozen_config(model: str, frozen: Mapping[str, Any], revision: str | None = None) -> FarConfig:
-    """Return the configuration of ``estimate``'s ``frozen`` arguments for a model.
-
-    Raises:
-        BadInput: for fractions of another number of layers.
-    """
-    frozen = dict(frozen)
-    layers = len(layout_of(_config_of(model, revision, None)).layers)
-    frozen.setdefault("frozen_fraction", 0.0)
-    for key, field in PER_LAYER.items():
-        if key not in frozen:
-            continue
-        given = frozen.pop(key)
-        shares = tuple(given) if isinstance(given, Sequence) else (given,)
-        if len(shares) not in (1, layers):
-            raise BadInput(f"{key} has {len(shares)} values; {model} has {layers} layers, give 1 or {layers}")
-        frozen[field] = tuple(float(share) for share in shares) * (layers if len(shares) == 1 else 1)
-    return FarConfig.from_dict({"learning_rate": 1e-4, "epochs": 1.0, **frozen})

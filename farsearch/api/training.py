@@ -15,12 +15,12 @@ from farsearch.baselines import Method, chosen_methods, default_choice
 from farsearch.errors import BadInput
 from farsearch.far.display import shown
 from farsearch.formatting import constant_words, human_time
-from farsearch.records import Completed, StudySettings, StudySnapshot, Trial
+from farsearch.records import Completed, StudySettings, StudySnapshot, Trial, flat
 from farsearch.resolve import Job, rejoin_job, resolve_job
 from farsearch.search_spec import SearchSpec
 from farsearch.select import Intent, choose
 from farsearch.significance import FEWEST_SEEDS
-from farsearch.study.baselines import baseline_epochs, first_configs, train_baselines
+from farsearch.study.baselines import baseline_epochs, first_configs, has_baselines, train_baselines
 from farsearch.study.names import check_study_name
 from farsearch.study.preview import Preview, check_feasible, preview_search
 from farsearch.study.refit import Refit, refit
@@ -71,15 +71,22 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
     mirror = open_mirror(console, store, workspace.tracking_uri)
     for line in _description(job, name):
         console.print(line)
+    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
+    meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
+    if not spec.verify and _is_done(store, name, spec.n_trials, methods):
+        study = store.open(name, job.settings, meta)
+        store.ask(lambda: study.set_user_attr("n_trials", spec.n_trials))
+        snapshot = store.ask(lambda: snapshot_of(study))
+        console.print(f"study {name}: {snapshot.finished} of {spec.n_trials} trials are done, nothing is left to train")
+        _warn(console, mirror.last(snapshot))
+        return snapshot
     console.print(_LOADING)
     _check_memory(job, spec.workers)
     bench = job.bench(store)
     pricer = job.pricer(bench)
-    methods = chosen_methods(spec.baselines or default_choice(spec.n_trials))
     preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
     for line in _preview_lines(preview, methods):
         console.print(line)
-    meta = job.meta if workspace.command is None else {**job.meta, "command": workspace.command}
     study = store.open(name, job.settings, meta)
     progress = SearchProgress(console, spec.n_trials, job.data.spec.metric, mirror, workspace.callbacks)
     search = Search(study, store, bench, pricer, job.space, spec.sampler, job.settings.plan, progress, spec.racing)
@@ -298,6 +305,16 @@ def _preview_lines(preview: Preview, methods: Sequence[Method]) -> Iterator[str]
     if count := sum(len(method.learning_rates) for method in methods):
         seconds = human_time(count * preview.trial_seconds)
         yield f"before them {count} trainings of baselines, about {seconds}; none where the cache has them"
+
+
+def _is_done(store: Store, name: str, n_trials: int, methods: Sequence[Method]) -> bool:
+    """Return whether a search has nothing left to train, so that no model need be loaded."""
+    if name not in store.names():
+        return False
+    study = store.load(name)
+    snapshot = store.ask(lambda: snapshot_of(study))
+    running = any(flat(trial).state == "running" for trial in snapshot.trials)  # perhaps of a dead worker
+    return not running and snapshot.finished >= n_trials and has_baselines(store, study, methods)
 
 
 def _run(

@@ -13,8 +13,6 @@ from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from farsearch.cache import CachedJob
 
 __all__ = ["COMMANDS"]
@@ -25,7 +23,7 @@ _ABOUT = ("task", "model", "train_samples", "batch_size", "max_length", "seed")
 
 @click.group()
 def cache() -> None:
-    """Show and clear the cached primings and results of baselines.
+    """Show and clear the cached primings, results of baselines, and traces of models for their prices.
 
     Primings take no more than a bound, and those that were not used for the longest time go first. What studies need
     they store in their own folders.
@@ -53,7 +51,7 @@ def cache_show(as_json: bool) -> None:
         return
     rows = [
         {
-            "what": f"{job.kind} of {_description(job.about)}",
+            "what": f"{job.kind} of {_description(job)}",
             "files": str(len(job.files)),
             "size": _size(job.size_mib),
             "last used": datetime.datetime.fromtimestamp(job.last_used).strftime("%Y-%m-%d %H:%M"),
@@ -66,7 +64,7 @@ def cache_show(as_json: bool) -> None:
 @cache.command("clear")
 @click.option(
     "--kind",
-    type=click.Choice(["primings", "baselines", "all"]),
+    type=click.Choice(["primings", "baselines", "traces", "all"]),
     default="primings",
     show_default=True,
     help="Kind of files to remove. Without a baseline's results, trials can't be compared with its predictions.",
@@ -108,7 +106,10 @@ def _entry(job: CachedJob) -> dict[str, Any]:
     }
 
 
-def _description(about: Mapping[str, Any]) -> str:
+def _description(job: CachedJob) -> str:
+    about = job.about
+    if job.kind == "traces" and about:
+        return f"{about['model']}, {about['layers']} layers"
     if any(key not in about for key in _ABOUT):
         return "a job that is not described"
     numbers = f"{about['train_samples']} rows, batch {about['batch_size']}, seed {about['seed']}"

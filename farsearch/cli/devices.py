@@ -1,4 +1,4 @@
-"""``devices``: list and show profiles, calibrate this machine, import a board's results, compare with real steps."""
+"""``devices``: show profiles, calibrate this machine, import a board's results, compare with real steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from farsearch.api import HOME
+from farsearch.cli.boards import devices_list, devices_rank
 from farsearch.cli.devices_submit import devices_submit
 from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS"]
 
 _USER_PROFILES = HOME / "devices"
-_TITLE = 29
-"""Columns of a title in the list, which fits a terminal of 100 columns; ``show`` has it whole."""
 
 
 def _note(text: str) -> None:
@@ -33,39 +32,15 @@ def _note(text: str) -> None:
 
 @click.group()
 def devices() -> None:
-    """List, show and calibrate device profiles: memory and speed of a device, with their sources.
+    """List, rank, show and calibrate device profiles: memory and speed of a device, with their sources.
 
     Your own profile is a file .farsearch/devices/NAME.toml, and takes precedence over a shipped one of that name.
     """
 
 
+devices.add_command(devices_list)
+devices.add_command(devices_rank)
 devices.add_command(devices_submit)
-
-
-@devices.command("list")
-def devices_list() -> None:
-    """List the profiles for --device, with the memory available to a process and the engines of the training step."""
-    import textwrap
-
-    from farsearch.devices import list_profiles, load_profile
-    from farsearch.errors import ProfileError
-
-    rows = [("name", "title", "memory, MiB", "basis", "engines")]
-    # sorted by name, which groups the modes of a board
-    for name in list_profiles(_USER_PROFILES):
-        try:
-            profile = load_profile(name, _USER_PROFILES)
-        except ProfileError as error:
-            _note(f"left out: {error}")
-            continue
-        low, high = profile.available_mib
-        title = textwrap.shorten(profile.title, _TITLE, placeholder=" …")
-        engines = ", ".join(profile.engines)
-        rows.append((name, title, f"{low:,.0f} to {high:,.0f}", profile.basis, engines))
-    rows.append(("local", "this machine, at first use", "", "calibrated", "torch"))
-    width = max(len(name) for name, *_ in rows)
-    for name, title, memory, basis, engines in rows:
-        click.echo(f"{name:{width}}  {title:{_TITLE}}  {memory:>16}  {basis:10}  {engines}")
 
 
 @devices.command("show")

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from farsearch.api.suggestions import Suggestions
     from farsearch.cost.breakdown import CostBreakdown
-    from farsearch.cost.fixes import Fix
     from farsearch.cost.pricer import Price
     from farsearch.cost.sweep import Sweep
     from farsearch.records import FarConfig
 
-__all__ = ["cost_json", "median", "sweep_json"]
+__all__ = ["cost_json", "median", "price_json", "sweep_json"]
 
 
-def cost_json(priced: CostBreakdown, changes: Sequence[Fix], device: str, model: str) -> dict[str, Any]:
-    """Return the JSON of a configuration's cost, and of the changes with which it would fit."""
+def cost_json(
+    priced: CostBreakdown, instead: Suggestions, device: str, model: str, method: str | None, batch_size: int
+) -> dict[str, Any]:
+    """Return the JSON of a training's cost, and of what would fit instead; ``method`` is None for a configuration."""
+    cost = priced.cost
     return {
         "schema_version": 1,
         "device": device,
         "model": model,
-        **_cost_json(priced.cost),
-        "available_mib_range": priced.cost.available_range_mib,
-        "step_time_s": priced.cost.step_time_s,
-        "trainable": priced.cost.trainable,
+        "method": method,
+        "batch_size": batch_size,
+        **price_json(cost),
+        "available_mib_range": cost.available_range_mib,
+        "step_time_s": cost.step_time_s,
+        "trainable": cost.trainable,
         "plan": priced.plan.to_dict(),
         "steps": dict(priced.steps),
-        "phases": {name: _cost_json(cost) for name, cost in priced.phases.items()},
+        "phases": {name: price_json(phase) for name, phase in priced.phases.items()},
         "mends": [
-            {"options": change.options, "learns_the_same": change.learns_the_same, **_cost_json(change.cost)}
-            for change in changes
+            {
+                "options": fix.options,
+                "learns_the_same": fix.effect == "learns the same",
+                "effect": fix.effect,
+                **price_json(fix.cost),
+            }
+            for fix in instead.fixes
         ],
+        "fitting_space": None
+        if instead.space is None
+        else {"space": instead.space[0], "share_that_fits": instead.space[1]},
     }
 
 
-def _cost_json(cost: Price) -> dict[str, Any]:
+def price_json(cost: Price) -> dict[str, Any]:
+    """Return the JSON of one price."""
     return {
         "tensor_peak_mib": cost.tensor_peak_mib,
         "peak_memory_mib": cost.peak_memory_mib,
@@ -65,7 +78,7 @@ def sweep_json(swept: Sweep, device: str, model: str, space: str, samples: int |
                 "peak_memory_mib": _spread(prices.peak_memory_mib),
                 "wall_time_s": _spread(prices.wall_time_s),
                 "share_that_fits": float(prices.fits.mean()),
-                "full_fine_tuning": _cost_json(full),
+                "full_fine_tuning": price_json(full),
             }
             for plan, prices, full in zip(swept.plans, swept.prices, swept.full, strict=True)
         ],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["print_table"]
 
 _WORDS = (
-    "model", "family", "point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source",
+    "model", "family", "device", "point", "also frozen", "note", "state", "what", "value", "figure", "basis", "source",
     "advantage",
 )  # fmt: skip
 """Columns of text, aligned to the left."""

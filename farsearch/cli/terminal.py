@@ -6,16 +6,17 @@ import codecs
 import io
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from farsearch.records import StudySnapshot
 
-__all__ = ["estimates_for", "prepare_streams", "print_front", "print_rows", "print_verdicts"]
+__all__ = ["estimates_for", "prepare_streams", "print_front", "print_rows", "print_verdicts", "waiting"]
 
 _PLAIN = {
     "−": "-", "–": "-", "—": "-", "─": "-", "│": "|", "├": "|", "└": "|", "…": "...", "×": "x", "±": "+-", "·": "-",
@@ -88,3 +89,13 @@ def print_verdicts(snapshot: StudySnapshot) -> None:
     print_rows(verdict_rows(snapshot), title, f"nothing of {snapshot.name} is verified yet")
     for text in filter(None, [constant_text(snapshot), agreement_text(snapshot)]):
         click.echo(text)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Show the current activity on a terminal; print each note as a line in a pipe."""
+    from farsearch.api.console import make_console
+
+    console = make_console(stderr=True)
+    with console.status(what) as status:
+        yield status.update if console.is_terminal else console.print

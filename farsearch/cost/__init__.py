@@ -20,6 +20,7 @@ segment_costs.py  memory and time of each kind of layer, cached by its number of
 constraints.py    limits of memory and time
 pricer.py         the costs of configurations of a job
 breakdown.py      the cost of one configuration by phase
+largest.py        the largest batch that fits
 fixes.py          suggestions for a configuration that does not fit
 sweep.py          the costs of a whole space under every plan
 ================  ====================================================================

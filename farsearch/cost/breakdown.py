@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.pricer import Price, Pricer, best_of, full_fine_tuning, priming_plan
+from farsearch.cost.whole_model import Prepare
 from farsearch.errors import BadInput
 from farsearch.far.batches import steps_in
 from farsearch.goals import Goal
 from farsearch.records import FarConfig, StepPlan
 
-__all__ = ["CostBreakdown", "cost_breakdown", "device_plans", "with_micro_batch"]
+__all__ = ["CostBreakdown", "cost_breakdown", "device_plans", "prepared_breakdown", "with_micro_batch"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,12 @@ def cost_breakdown(
     }
     lengths = {"priming": config.priming_epochs, "training": config.epochs}
     return CostBreakdown(cost, plan, {name: _steps(pricer, lengths[name], samples) for name in phases}, phases)
+
+
+def prepared_breakdown(pricer: Pricer, prepare: Prepare, samples: int | None) -> CostBreakdown:
+    """Return the cost of one epoch of the model as another method prepares it, executed as ``price_prepared`` does."""
+    cost, steps = pricer.price_prepared(prepare, 1.0), _steps(pricer, 1.0, samples)
+    return CostBreakdown(cost, ordinary_plan(pricer.profile), {"training": steps}, {"training": cost})
 
 
 def _steps(pricer: Pricer, epochs: float, samples: int | None) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import nn
 
 from farsearch.cost.compiled import CompiledCosts
 from farsearch.cost.constraints import Constraints, Peaks
@@ -20,9 +20,9 @@ from farsearch.cost.segments import Array, Composed
 from farsearch.cost.software import Software, software_of
 from farsearch.cost.step_table import StepTable
 from farsearch.cost.traced_model import TableKey, TracedModel, traced_plan
+from farsearch.cost.whole_model import Prepare
 from farsearch.cost.workload import Epochs, Workload
 from farsearch.devices.profile import Profile
-from farsearch.far.layout import ModelLayout
 from farsearch.goals import Goal, best_plan
 from farsearch.models.heads import Head
 from farsearch.records import Engine, FarConfig, StepPlan
@@ -92,7 +92,7 @@ class Pricer:
         priming_optimizer: ``adamw`` or ``sgd``.
         max_memory_mib, max_time_s: limits of the user.
         device_samples: rows that the device trains on; None for as many as ``lengths``.
-        tables: as in ``TracedModel``.
+        tables, traces: as in ``TracedModel``.
     """
 
     def __init__(
@@ -112,12 +112,13 @@ class Pricer:
         max_time_s: float | None = None,
         device_samples: int | None = None,
         tables: MutableMapping[TableKey, StepTable] | None = None,
+        traces: Path | None = None,
     ) -> None:
         self.workload = Workload(
             batch_size, max_length, None if lengths is None else tuple(lengths), seed, device_samples
         )
         self.prime_on_device, self.priming_optimizer = prime_on_device, priming_optimizer
-        self._model = TracedModel(model_config, head, tables)
+        self._model = TracedModel(model_config, head, tables, traces)
         self._segment_costs: dict[StepPlan, SegmentCosts] = {}
         self._compiled_costs: dict[tuple[str, bool], CompiledCosts] = {}
         self._steps = lru_cache(maxsize=64)(self.workload.steps)
@@ -292,7 +293,7 @@ class Pricer:
         other = {name: values[:1] for name, values in self._memory(plan, step, rest).items()}
         return worse_of(memory, other, priming > 0), {**time, "priming": seconds}
 
-    def price_prepared(self, prepare: Callable[[nn.Module, ModelLayout], None], epochs: float) -> Price:
+    def price_prepared(self, prepare: Prepare, epochs: float) -> Price:
         """Return the cost of training the model as ``prepare`` changes it, with gradients where it leaves them.
 
         Its modules are executed as they are, with ``ordinary_plan``'s optimizer.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -38,6 +38,7 @@ from farsearch.cost.segments import (
 from farsearch.cost.software import Software, build_ordinary
 from farsearch.cost.telling_count import TellingCount
 from farsearch.cost.trace import meta_tensors, trace_step
+from farsearch.cost.traces import Ends, Layer, Traces
 from farsearch.far.execution import Execution
 from farsearch.far.ffn import padding
 from farsearch.far.layout import ModelLayout, get_module
@@ -57,33 +58,6 @@ _MODULES, _SOFTWARE = StepPlan(), Software()
 _FURTHEST = 2
 """Reach of a backward pass that goes into attentions."""
 
-
-@dataclass(frozen=True)
-class _Layer:
-    """A layer of one kind: its segments and its trained tensors."""
-
-    forward: Part
-    release: Part
-    backward: Part
-    trained: Tensors
-
-
-@dataclass(frozen=True)
-class _Ends:
-    """The parts of a model outside of the layers above the lowest: embeddings, the lowest layer, the head.
-
-    ``below`` and ``above`` are the trained tensors outside the layers.
-    """
-
-    start: Part
-    lowest: _Layer
-    head: Part
-    backward_head: Part
-    backward_embeddings: Part
-    below: Tensors
-    above: Tensors
-
-
 _T = TypeVar("_T", Part, Tensors)
 
 
@@ -98,6 +72,7 @@ class StepTable:
         chunk_rows: rows whose temporaries live together, if the plan works in portions.
         software: of the device.
         length: tokens of the rows of a compiled step, whose memory is known at this length alone; it has no operations.
+        file: of the traces, as in ``Traces``.
     """
 
     def __init__(
@@ -109,14 +84,13 @@ class StepTable:
         chunk_rows: int | None = None,
         software: Software = _SOFTWARE,
         length: int | None = None,
+        file: Path | None = None,
     ) -> None:
         self.batch_size, self._length = batch_size, length
         self.plan, self.software = plan, software
         self._head = head
         self._config = copy.deepcopy(config)
-        self._layers: dict[LayerKind, _Layer] = {}
-        self._ends: dict[tuple[LayerKind, int], _Ends] = {}
-        self._interned: dict[tuple[Any, ...], Any] = {}
+        self._traces = Traces(file)
         with meta_tensors():
             model, layout = build_ordinary(config, head, software)
         self.layout = layout
@@ -126,7 +100,6 @@ class StepTable:
         self._kinds = LayerKinds(layout, self.width, top_differs=length is not None)
         self.parameters = sum(p.numel() for p in model.parameters())
         self._static_bytes = sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-        self._unused_bytes = 0  # of buffers that a compiled step does not take
         self._held = _held_by_neuron(model, layout)
         self._shapes = [tuple(tensor.shape) for tensor in [*model.parameters(), *model.buffers()]]
         self._padding = np.array([padding(self.width, k) for k in range(self.width + 1)])
@@ -189,7 +162,7 @@ class StepTable:
             self._static(kinds, learners),
         )
 
-    def _ends_and_layers(self, kinds: Indices, pairs: Indices) -> tuple[list[_Ends], list[tuple[Any, _Layer]]]:
+    def _ends_and_layers(self, kinds: Indices, pairs: Indices) -> tuple[list[Ends], list[tuple[Any, Layer]]]:
         ends = [self._ends_of(self._kinds.all[pair // 3], int(pair % 3)) for pair in pairs]
         return ends, [(code, self._layer(self._kinds.all[code])) for code in np.unique(kinds[:, 1:])]
 
@@ -201,42 +174,52 @@ class StepTable:
         frozen = np.where(split, self.width - learners, 0).sum(axis=1)
         weights, biases = self._held
         added = padded * (weights * (4 - saved) + 4 * biases)
-        static = self._static_bytes - self._unused_bytes
+        static = self._static_bytes - self._traces.unused_bytes
         return np.asarray(static - float(weights) * frozen * saved + added)
 
     def _trace_all(self, codes: Indices) -> None:
         """Trace what is new in configurations, the layers with a gradient below of all of them in one model."""
+        stacks = [[self._kinds.all[code] for code in row] for row in np.unique(codes, axis=0)]
+        if all(map(self._is_traced, stacks)):
+            return
         live = [kind for code in np.unique(codes[:, 1:]) if (kind := self._kinds.all[code]).live and not kind.top]
-        for row in np.unique(codes, axis=0):
-            kinds = [self._kinds.all[code] for code in row]
-            top = len(kinds) - kinds[-1].top
-            # others would make the backward pass reach further
-            self._trace([*kinds[:top], *live, *kinds[top:]] if furthest(kinds) == _FURTHEST else kinds)
+        with self._traces.shared():
+            for kinds in stacks:
+                top = len(kinds) - kinds[-1].top
+                # others would make the backward pass reach further
+                stack = [*kinds[:top], *live, *kinds[top:]] if furthest(kinds) == _FURTHEST else kinds
+                if not self._is_traced(stack):
+                    self._trace(stack)
 
-    def _layer(self, kind: LayerKind) -> _Layer:
+    def _is_traced(self, kinds: Sequence[LayerKind]) -> bool:
+        ends = kinds[0], furthest(kinds)
+        return ends in self._traces.ends and all(kind in self._traces.layers for kind in kinds[1:])
+
+    def _layer(self, kind: LayerKind) -> Layer:
         """Return a layer that is not the lowest: traced, or between two numbers of learner heads."""
-        if kind not in self._layers:
+        layers = self._traces.layers
+        if kind not in layers:
             low, high, share = self._kinds.between(kind)
-            self._layers[kind] = self._between(self._layers[low], self._layers[high], share)
-        return self._layers[kind]
+            layers[kind] = self._between(layers[low], layers[high], share)
+        return layers[kind]
 
-    def _ends_of(self, lowest: LayerKind, reach: int) -> _Ends:
+    def _ends_of(self, lowest: LayerKind, reach: int) -> Ends:
         """Return the ends of a model by its lowest layer, likewise."""
-        if (lowest, reach) not in self._ends:
+        ends = self._traces.ends
+        if (lowest, reach) not in ends:
             low, high, share = self._kinds.between(lowest)
-            ends, others = self._ends[low, reach], self._ends[high, reach]
-            layer = self._between(ends.lowest, others.lowest, share)
-            self._ends[lowest, reach] = dataclasses.replace(ends, lowest=layer)
-        return self._ends[lowest, reach]
+            layer = self._between(ends[low, reach].lowest, ends[high, reach].lowest, share)
+            ends[lowest, reach] = dataclasses.replace(ends[low, reach], lowest=layer)
+        return ends[lowest, reach]
 
-    def _between(self, low: _Layer, high: _Layer, share: float) -> _Layer:
+    def _between(self, low: Layer, high: Layer, share: float) -> Layer:
+        intern = self._traces.intern
         forward, release, backward = (
-            self._intern(part_between(getattr(low, name), getattr(high, name), share))
+            intern(part_between(getattr(low, name), getattr(high, name), share))
             for name in ("forward", "release", "backward")
         )
         elements = low.trained.elements + share * (high.trained.elements - low.trained.elements)
-        trained = self._intern(dataclasses.replace(low.trained, elements=np.rint(elements)))
-        return _Layer(forward, release, backward, trained)
+        return Layer(forward, release, backward, intern(dataclasses.replace(low.trained, elements=np.rint(elements))))
 
     def _trace(self, kinds: Sequence[LayerKind]) -> None:
         """Trace the kinds of layers of a configuration that are new, in one model of as few layers as necessary.
@@ -245,9 +228,7 @@ class StepTable:
         depend on its position.
         """
         reach = furthest(kinds)
-        missing = [kind for kind in dict.fromkeys(kinds[1:]) if kind not in self._layers]
-        if not missing and (kinds[0], reach) in self._ends:
-            return
+        missing = [kind for kind in dict.fromkeys(kinds[1:]) if kind not in self._traces.layers]
         stack, top = [kinds[0]], kinds[-1:] if kinds[-1].top and len(kinds) > 1 else []
         like_others = kinds[0]._replace(ffn="full", heads=self._kinds.heads, live=False, top=False)
         for kind in [*(kind for kind in missing if not kind.top), *top]:
@@ -256,42 +237,34 @@ class StepTable:
             stack.append(kind)
         if furthest(stack) < reach:
             stack.append(like_others._replace(heads=self._kinds.heads * (reach == 2), live=furthest(stack) > 0))
-        samples = self._samples(stack)
+        samples, traces = self._samples(stack), self._traces
         layers = [self._fit_layer(samples, i, kind) for i, kind in enumerate(stack)]
-        self._layers.update(zip(stack[1:], layers[1:], strict=True))
+        traces.layers.update(zip(stack[1:], layers[1:], strict=True))
         start, head, backward_head, backward_embeddings = (
-            self._intern(fit_part([(sample.length, 0, sample.at(SegmentKey(phase))) for sample in samples]))
+            traces.intern(fit_part([(sample.length, 0, sample.at(SegmentKey(phase))) for sample in samples]))
             for phase in _OUTSIDE
         )
         trained = samples[0].trained
-        self._ends[kinds[0], reach] = _Ends(
+        traces.ends[kinds[0], reach] = Ends(
             start, layers[0], head, backward_head, backward_embeddings,
-            self._intern(fixed_tensors(trained.below)), self._intern(fixed_tensors(trained.above)),
+            traces.intern(fixed_tensors(trained.below)), traces.intern(fixed_tensors(trained.above)),
         )  # fmt: skip
 
-    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> _Layer:
-        split = kind.ffn == "split"
+    def _fit_layer(self, samples: Sequence[_Sample], i: int, kind: LayerKind) -> Layer:
+        split, intern = kind.ffn == "split", self._traces.intern
         width = self.width if split else 0
         forward, release, backward = (
-            self._intern(fit_part([(s.length, s.learners * split, s.at(SegmentKey(phase, i))) for s in samples], width))
+            intern(fit_part([(s.length, s.learners * split, s.at(SegmentKey(phase, i))) for s in samples], width))
             for phase in _INSIDE
         )
         first, last = samples[0], samples[-1]
         trained = fixed_tensors(first.trained.layers[i])
         if not split:
-            return _Layer(forward, release, backward, self._intern(trained))
+            return Layer(forward, release, backward, intern(trained))
         constant = trained.elements[:, 0]
         slope = (fixed_tensors(last.trained.layers[i]).elements[:, 0] - constant) / (last.learners - first.learners)
         elements = np.stack([constant - slope * first.learners, slope], axis=1)
-        return _Layer(forward, release, backward, self._intern(Tensors(elements, trained.matrices, width)))
-
-    def _intern(self, new: _T) -> _T:
-        """Intern by value, so that equal parts share cache entries."""
-        numbers: list[Any] = [
-            value.tobytes() if isinstance(value, np.ndarray) else value for value in vars(new).values()
-        ]
-        interned: _T = self._interned.setdefault((type(new), *numbers), new)
-        return interned
+        return Layer(forward, release, backward, intern(Tensors(elements, trained.matrices, width)))
 
     def _samples(self, stack: Sequence[LayerKind]) -> list[_Sample]:
         """Trace a model of these layers at every length and number of learners that the polynomials need."""
@@ -324,7 +297,7 @@ class StepTable:
         known = {size for tensor in self._shapes for size in tensor}
         first = TellingCount.choose(self.width, {*known, self.batch_size, length - 1, length, length + 1})
         compiled = compiled_step(config, self._head, tuple(stack), first.learners, self._execution)
-        self._unused_bytes = compiled.unused_bytes
+        self._traces.unused_bytes = compiled.unused_bytes
         segments = compiled.segments(self.batch_size, length)
         others = (round(self.width * share) for share in _SHARES)
         other = next(k for each in others if (k := each - padding(self.width, each)) != first.learners)

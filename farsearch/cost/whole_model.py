@@ -19,21 +19,23 @@ from farsearch.cost.trace import meta_tensors, trace_step
 from farsearch.far.layout import ModelLayout
 from farsearch.models.heads import Head
 
-__all__ = ["trace_prepared"]
+__all__ = ["Prepare", "trace_prepared"]
+
+Prepare = Callable[[nn.Module, ModelLayout], None]
+"""Sets ``requires_grad`` in place, and may replace modules; module paths of the layers must not change."""
 
 
 def trace_prepared(
     config: Any,
     head: Head,
     batch_size: int,
-    prepare: Callable[[nn.Module, ModelLayout], None],
+    prepare: Prepare,
     software: Software,
 ) -> Composed:
     """Build a model without weights, prepare it, and trace its step at three lengths.
 
     Args:
         config: transformers configuration of the model. head: of the model.
-        prepare: sets ``requires_grad`` in place, and may replace modules; module paths of the layers must not change.
         software: of the device.
     """
     with meta_tensors():

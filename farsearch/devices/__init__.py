@@ -4,6 +4,6 @@ The package does not import torch.
 """
 
 from farsearch.devices.profile import Figure, Profile
-from farsearch.devices.registry import is_another_machine, list_profiles, load_profile
+from farsearch.devices.registry import is_another_machine, list_profiles, load_profile, load_profiles
 
-__all__ = ["Figure", "Profile", "is_another_machine", "list_profiles", "load_profile"]
+__all__ = ["Figure", "Profile", "is_another_machine", "list_profiles", "load_profile", "load_profiles"]

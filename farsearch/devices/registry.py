@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from farsearch.devices.contributed import board_of, check_contributed
@@ -10,7 +11,7 @@ from farsearch.errors import ProfileError
 from farsearch.far.display import shown
 from farsearch.runtime.near_names import did_you_mean
 
-__all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile", "shipped_board"]
+__all__ = ["LOCAL", "is_another_machine", "list_profiles", "load_profile", "load_profiles", "shipped_board"]
 
 LOCAL = "local"
 """Name of this machine's profile, which is calibrated (farsearch.calibration.local) and not shipped."""
@@ -56,6 +57,19 @@ def shipped_board(name: str | None) -> Profile | None:
     """Return the shipped profile of a board, derived from data sheets; None if there is none of this name."""
     path = _folder(_SHIPPED).get(name or "")
     return None if path is None else read_profile(path)
+
+
+def load_profiles(user_dir: Path, left_out: Callable[[str], None]) -> Iterator[Profile]:
+    """Yield the profiles of ``list_profiles``, sorted by name, which groups the modes of a board.
+
+    Args:
+        left_out: is called with the error of each that can't be read.
+    """
+    for name in list_profiles(user_dir):
+        try:
+            yield load_profile(name, user_dir)
+        except ProfileError as error:
+            left_out(f"left out: {error}")
 
 
 def is_another_machine(device: str, machine: str) -> bool:

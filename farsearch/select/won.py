@@ -32,7 +32,7 @@ def won(snapshot: StudySnapshot) -> tuple[str, ...]:
     if not snapshot.front:
         return ()
     full = full_fine_tuning_of(snapshot)
-    lora = next((trial for trial in snapshot.baselines if trial.baseline.method == "lora8"), None)
+    lora = next((trial for trial in snapshot.baselines if trial.baseline.method.startswith("lora")), None)
     trial = choose(snapshot, Intent(within="noise")).trial
     sentences = [] if full is None else _room(snapshot, full)
     if isinstance(trial, Trial) and trains_everything(trial.config):

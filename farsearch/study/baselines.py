@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import filelock
 import torch
+from optuna.study import Study
 from torch import Tensor
 
 from farsearch.baselines import Method, price_method, train_method
@@ -32,7 +34,7 @@ from farsearch.records import (
     point_key,
 )
 from farsearch.study.activity import recorded
-from farsearch.study.auxiliary import AuxiliaryWatcher, add_once, trials_by_key
+from farsearch.study.auxiliary import AuxiliaryTrial, AuxiliaryWatcher, add_once, trials_by_key
 from farsearch.study.predictions import prediction_file
 from farsearch.study.results import predictions_of, training_result
 from farsearch.study.search import Search
@@ -41,7 +43,7 @@ from farsearch.study.space import Space
 from farsearch.study.store import Store
 from farsearch.training import Bench
 
-__all__ = ["baseline_epochs", "baseline_logits", "first_configs", "train_baselines"]
+__all__ = ["baseline_epochs", "baseline_logits", "first_configs", "has_baselines", "train_baselines"]
 
 _VERSION = 3
 """Version of the trainings and of the cache's files. It rises when a method is trained differently."""
@@ -89,14 +91,12 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
     done = store.ask(lambda: trials_by_key(auxiliary))
     costs = {method.name: price_method(method, epochs, pricer) for method in methods}
 
-    wanted = [(method, rate) for method in methods for rate in method.learning_rates]
-
-    def train_wanted() -> None:
-        left = [(method, rate) for method, rate in wanted if (method.name, rate) not in done]
-        store.ask(lambda: auxiliary.set_user_attr("n_trials", len(done) + len(left)))
-        for number, (method, rate) in enumerate(left, len(wanted) - len(left) + 1):
+    while left := _left(methods, done):
+        store.ask(partial(auxiliary.set_user_attr, "n_trials", len(done) + len(left)))
+        trained = sum(trial.baseline is not None and trial.baseline.method in costs for trial in done.values())
+        for number, (method, rate) in enumerate(left, trained + 1):
             title = f"{method.title}, rate {rate:.1e}"
-            watcher.training_started(title, number, len(wanted), costs[method.name])
+            watcher.training_started(title, number, trained + len(left), costs[method.name])
             outcome: Completed | Stopped
             try:
                 with recorded(search.folder, title, watcher.step, epochs=epochs) as on_step:
@@ -117,16 +117,28 @@ def train_baselines(search: Search, methods: Sequence[Method], watcher: Auxiliar
                 write_bytes(prediction_file(search.folder, point_key(trial)), predictions.read_bytes())
             done[trial.key], snapshot = add_once(auxiliary, store, trial)
             watcher.training_ended(done[trial.key], snapshot)
-
-    train_wanted()
-    for method in methods:
-        for rate in method.further_rates:
-            mine = [trial for trial in done.values() if trial.baseline and trial.baseline.method == method.name]
-            if any(is_complete(trial) and trial.outcome.learned for trial in mine):
-                break
-            wanted.append((method, rate))
-            train_wanted()
     return store.ask(lambda: snapshot_of(search.study))
+
+
+def has_baselines(store: Store, study: Study, methods: Sequence[Method]) -> bool:
+    """Return whether ``train_baselines`` would train nothing."""
+    if not methods:
+        return True
+    auxiliary = store.auxiliary(study.study_name, "baselines")
+    return auxiliary is not None and not _left(methods, store.ask(lambda: trials_by_key(auxiliary)))
+
+
+def _left(methods: Sequence[Method], done: Mapping[Hashable, AuxiliaryTrial]) -> list[tuple[Method, float]]:
+    """Return the next trainings: at all learning rates, then one further rate of a method that has not learned."""
+    left = [(method, rate) for method in methods for rate in method.learning_rates if (method.name, rate) not in done]
+    if left:
+        return left
+    for method in methods:
+        mine = [trial for trial in done.values() if trial.baseline and trial.baseline.method == method.name]
+        further = [rate for rate in method.further_rates if (method.name, rate) not in done]
+        if further and not any(is_complete(trial) and trial.outcome.learned for trial in mine):
+            return [(method, further[0])]
+    return []
 
 
 def baseline_logits(store: Store, bench: Bench, baseline: Baseline) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from farsearch.baselines import METHODS, price_method
+from farsearch.baselines import find_method, price_method
 from farsearch.cost.plans import ordinary_plan
 from farsearch.cost.pricer import Pricer
 from farsearch.errors import BadInput
@@ -97,15 +97,17 @@ def copy_baselines(source: Study, target: Study, store: Store, pricer: Pricer) -
     store.ask(lambda: mine.set_user_attr("n_trials", len(trials)))
     plan, costs = ordinary_plan(pricer.profile), {}
     for trial in trials:
-        if isinstance(trial, BaselineTrial) and trial.baseline.method in METHODS:
-            # the same for all learning rates
-            key = trial.baseline.method, trial.baseline.epochs
-            if key not in costs:
-                costs[key] = price_method(METHODS[trial.baseline.method], trial.baseline.epochs, pricer)
-            predictions = prediction_file(store.folder(source.study_name), point_key(trial))
-            if predictions.is_file():
-                _link(predictions, prediction_file(store.folder(target.study_name), point_key(trial)))
-            add_once(mine, store, dataclasses.replace(trial, number=0, cost=costs[key], plan=plan))
+        method = find_method(trial.baseline.method) if isinstance(trial, BaselineTrial) else None
+        if not isinstance(trial, BaselineTrial) or method is None:
+            continue
+        # the same for all learning rates
+        key = method.name, trial.baseline.epochs
+        if key not in costs:
+            costs[key] = price_method(method, trial.baseline.epochs, pricer)
+        predictions = prediction_file(store.folder(source.study_name), point_key(trial))
+        if predictions.is_file():
+            _link(predictions, prediction_file(store.folder(target.study_name), point_key(trial)))
+        add_once(mine, store, dataclasses.replace(trial, number=0, cost=costs[key], plan=plan))
 
 
 def _finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -18,7 +18,7 @@ from farsearch.study.sizes import size_of
 from farsearch.study.space import Space, load_space
 from farsearch.study.space_files import list_spaces
 
-__all__ = ["nearest_fit"]
+__all__ = ["fitting_space", "nearest_fit"]
 
 _DRAWS = 100
 _MOST = 0.5
@@ -33,7 +33,7 @@ def nearest_fit(pricer: Pricer, goal: Goal, space: Space, layers: int) -> str:
     suggested too if most of it fits.
     """
     nearest = _nearest_setting(pricer, goal, space, layers)
-    fitting = _fitting_space(pricer, space, layers)
+    fitting = fitting_space(pricer, layers, but=space.name)
     return nearest if fitting is None else f"{nearest}; or search --space {fitting[0]}, of which {fitting[1]:.0%} fits"
 
 
@@ -42,7 +42,8 @@ def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> s
     for options, config in _freeze_more(space, layers):
         plan, cost = pricer.best(config, goal)
         if cost.fits:
-            return f"with {options} it would take {cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
+            takes = f"{cost.peak_memory_mib:.0f} MiB and {shown_seconds(cost.wall_time_s)}"
+            return f"with {options} it would take {takes}, by the plan {plan.summary}"
     assert cost is not None
     assert plan is not None
     least = f"all but the top layer frozen still takes {_needs(cost)}"
@@ -55,10 +56,14 @@ def _nearest_setting(pricer: Pricer, goal: Goal, space: Space, layers: int) -> s
     return f"{least}, with a batch of one row too: use a smaller --max-length or --model, or another --device"
 
 
-def _fitting_space(pricer: Pricer, space: Space, layers: int) -> tuple[str, float] | None:
-    """Return the other shipped space of which the largest share fits, and that share; None if it is below half."""
+def fitting_space(pricer: Pricer, layers: int, but: str | None = None) -> tuple[str, float] | None:
+    """Return the shipped space of which the largest share fits, and that share; None if it is below half.
+
+    Args:
+        but: name of a space that is not considered.
+    """
     size, shares = size_of(pricer.table(StepPlan()).parameters), {}
-    for name in set(list_spaces()) - {space.name}:
+    for name in set(list_spaces()) - {but}:
         other = load_space(name).for_model(layers, size)
         shares[name] = _share_that_fits(pricer, other, layers)
     best = max(sorted(shares), key=lambda name: shares[name])

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from farsearch.baselines import METHODS, price_method, train_method
+from farsearch.baselines import method_named, price_method, train_method
 from farsearch.cost.plans import ordinary_plan, quickest
 from farsearch.cost.pricer import Price, Pricer
 from farsearch.errors import BadInput, TrialError
@@ -71,7 +71,7 @@ class Point:
         """Return the plan of the training on the device, and its cost."""
         if isinstance(self.record, BaselineTrial):
             baseline = self.record.baseline
-            return ordinary_plan(pricer.profile), price_method(METHODS[baseline.method], baseline.epochs, pricer)
+            return ordinary_plan(pricer.profile), price_method(method_named(baseline.method), baseline.epochs, pricer)
         return pricer.best(self.record.config, goal)
 
     def train(
@@ -81,7 +81,7 @@ class Point:
         try:
             if isinstance(self.record, BaselineTrial):
                 one = self.record.baseline
-                method = METHODS[one.method]
+                method = method_named(one.method)
                 outcome = train_method(method, one.learning_rate, one.epochs, bench, on_step, on_note)
             else:
                 executed = quickest(plan, bench.layout)

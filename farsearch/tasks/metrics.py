@@ -10,7 +10,6 @@ import numpy as np
 
 from farsearch.errors import BadInput
 from farsearch.runtime import scores
-from farsearch.tasks.evaluate_metrics import get_metric
 from farsearch.tasks.standard_errors import metric_error
 from farsearch.tasks.weighted import Floats
 
@@ -46,6 +45,8 @@ def score(
     Raises:
         BadInput: for an unknown metric, no rows, or lengths that differ.
     """
+    from farsearch.tasks.evaluate_metrics import get_metric  # evaluate takes seconds to import
+
     computed = get_metric(metric)
     if not len(answers) or len(predictions) != len(answers):
         raise BadInput(

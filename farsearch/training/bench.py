@@ -58,6 +58,7 @@ class Bench:
         priming_micro_batch: int | None = None,
     ) -> None:
         self.job, self.source, self.data = job, source, data
+        self.cache = cache
         self.tokenizer = load_tokenizer(source, data.spec.kind)
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self.batching = Batching(job.batch_size, self.pad_id, job.seed)

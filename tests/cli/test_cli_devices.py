@@ -53,14 +53,55 @@ def test_the_list_of_devices_fits_a_terminal(board: Path) -> None:
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert max(len(line) for line in lines) <= 100
-    assert lines[0].split() == ["name", "title", "memory,", "MiB", "basis", "engines"]
+    assert lines[0].split() == ["name", "title", "memory,", "MiB", "GFLOP/s", "basis", "engines"]
     names = [line.split()[0] for line in lines[1:]]
     assert names == [*sorted([*list_profiles(), "my-board"]), "local"]
     nano = next(line for line in lines if line.startswith("jetson-nano "))
     low, high = load_profile("jetson-nano").available_mib
-    assert f" {low:,.0f} to {high:,.0f}  derived     torch" in nano
+    assert nano.split()[-6:] == [f"{low:,.0f}", "to", f"{high:,.0f}", "130", "derived", "torch"]
     assert lines[1 + names.index("my-board")].endswith("  calibrated  torch")
     assert lines[1 + names.index("raspberry-pi-zero-2-w")].endswith("  derived     torch, onnx")
+
+
+def test_the_list_as_json_has_every_figure_with_its_source(board: Path) -> None:
+    """As in the profiles' files; an own profile without power has none."""
+    assert call(board, "devices", "import", "board.json", "--name", "my-board").code == 0
+    done = call(board, "devices", "list", "--json")
+    assert (done.code, done.err, done.json["schema_version"]) == (0, "", 1)
+    listed = {entry["name"]: entry for entry in done.json["devices"]}
+    assert list(listed) == sorted([*list_profiles(), "my-board"])
+    for name in list_profiles():
+        profile = load_profile(name)
+        for key in ("gemm_gflops", "bandwidth_gbs", "power_w"):
+            figure = getattr(profile, key)
+            assert listed[name][key] == {part: getattr(figure, part) for part in listed[name][key]}
+            assert listed[name][key]["source"]
+        assert listed[name]["available_mib_range"] == list(profile.available_mib)
+    assert (listed["my-board"]["power_w"], listed["my-board"]["gemm_gflops"]["basis"]) == (None, "measured")
+
+
+def test_rank_prices_every_device_as_estimate_does(tmp_path: Path) -> None:
+    """The quickest that fits first, then what does not fit by its missing memory; energy is watts × seconds."""
+    job = ("--model", SMALL, "--batch-size", 200, "--max-length", 64, "--samples", 2000, "--method", "lora4")
+    done = call(tmp_path, "devices", "rank", *job, "--json")
+    assert (done.code, done.err) == (0, "")
+    ranked = done.json["devices"]
+    assert sorted(one["device"] for one in ranked) == list(list_profiles())
+    fitting = [one for one in ranked if one["fits"]]
+    assert 0 < len(fitting) < len(ranked)
+    assert ranked[: len(fitting)] == sorted(fitting, key=lambda one: one["wall_time_s"])
+    missing = [one["peak_memory_mib_range"][1] - one["available_mib_range"][0] for one in ranked[len(fitting) :]]
+    assert missing == sorted(missing)
+    assert min(missing) > 0
+    for one in (ranked[0], ranked[len(fitting) - 1], ranked[-1]):
+        alone = call(tmp_path, "estimate", "--device", one["device"], *job, "--json").json
+        assert {key: alone[key] for key in one if key in alone} == {key: one[key] for key in one if key in alone}
+        power = load_profile(one["device"]).power_w
+        assert power is not None
+        assert one["energy_j"] == pytest.approx(power.value * one["wall_time_s"])
+    text = call(tmp_path, "devices", "rank", *job).out.splitlines()
+    assert f"fits {len(fitting)} of {len(ranked)} devices; one epoch of 2,000 rows in batches of 200 × 64" in text[0]
+    assert [line.split()[0] for line in text[3:]] == [one["device"] for one in ranked]
 
 
 def test_show_names_the_engines_and_their_figures(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from farsearch.models.config import load_config
 from farsearch.models.families import layout_of
 from farsearch.models.source import known_models, resolve_model
 from farsearch.report.sweep import sweep_figure
+from farsearch.study.space_files import list_spaces
 from tests.journey import SPACE as TINY
 from tests.journey import call
 
@@ -197,6 +198,58 @@ def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
         assert fixed["fits"]
         for key in ("peak_memory_mib", "wall_time_s"):
             assert fixed[key] == fix[key]
+    assert cost["fitting_space"]["space"] in list_spaces()
+    assert 0.5 <= cost["fitting_space"]["share_that_fits"] <= 1
+    words = call(tmp_path, "estimate", "--device", "raspberry-pi-4-2gb", "--model", model, *base).out
+    assert f"would fit a search: run --space {cost['fitting_space']['space']}, " in words
+
+
+def test_the_largest_batch_fits_and_one_row_more_does_not(tmp_path: Path) -> None:
+    """Under a plan's goal too; its price is that of this batch. An epoch of fewer rows bounds it."""
+    job, where = ("--max-length", 64), {"device": "raspberry-pi-4-2gb"}
+    found = []
+    for options in ((), ("--plan", "memory")):
+        largest = estimate(tmp_path, *job, *options, "--largest-batch", **where)
+        found.append(largest["batch_size"])
+        assert largest["fits"]
+        assert largest == estimate(tmp_path, *job, *options, "--batch-size", found[-1], **where)
+        assert not estimate(tmp_path, *job, *options, "--batch-size", found[-1] + 1, **where)["fits"]
+    assert found[0] < found[1]
+    assert estimate(tmp_path, *job, "--samples", 12, "--largest-batch", **where)["batch_size"] == 12
+    words = call(tmp_path, "estimate", "--device", "raspberry-pi-4-2gb", "--model", SMALL, *job, "--largest-batch").out
+    assert f"  batch     {found[0]:,} rows at most; " in words
+
+
+def test_where_not_even_a_row_fits_the_price_is_that_of_a_row(tmp_path: Path) -> None:
+    where = {"device": "raspberry-pi-zero-2-w"}
+    largest = estimate(tmp_path, "--max-length", 16, "--largest-batch", **where)
+    assert (largest["batch_size"], largest["fits"]) == (1, False)
+    assert largest == estimate(tmp_path, "--max-length", 16, "--batch-size", 1, **where)
+
+
+def test_methods_are_priced_as_the_baselines_of_a_search(tmp_path: Path) -> None:
+    """Those that are configurations equal these; LoRA trains its adapters and the head, two matrices a map."""
+    job = ("--batch-size", 4, "--max-length", 16)
+    for method, same in (("full", "0"), ("ffn-frozen", "1"), ("far10", "0.9")):
+        named, frozen = (estimate(tmp_path, *job, *o) for o in (("--method", method), ("--frozen-fraction", same)))
+        assert named == {**frozen, "method": method}
+    hidden, layers, head = 128, 2, 2 * 128 + 2
+    for rank in (1, 8):
+        trained = estimate(tmp_path, *job, "--method", f"lora{rank}")["trainable"]
+        assert trained == layers * 2 * 2 * rank * hidden + head
+
+
+def test_the_largest_batch_is_suggested_for_a_method_that_does_not_fit(tmp_path: Path) -> None:
+    """One row more of LoRA does not fit; it is more than of full fine-tuning."""
+    job, where = ("--max-length", 64, "--method", "lora8"), {"device": "raspberry-pi-4-2gb"}
+    cost = estimate(tmp_path, *job, "--batch-size", 5000, **where)
+    ((option, rows),) = [fix["options"].split() for fix in cost["mends"]]
+    assert option == "--batch-size"
+    fitting, larger = (estimate(tmp_path, *job, "--batch-size", int(rows) + more, **where) for more in (0, 1))
+    assert (fitting["fits"], larger["fits"]) == (True, False)
+    assert fitting["peak_memory_mib"] == cost["mends"][0]["peak_memory_mib"]
+    full = estimate(tmp_path, *job[:2], "--method", "full", "--batch-size", rows, **where)
+    assert not full["fits"]
 
 
 def test_a_sweep_counts_configurations_and_draws_them(tmp_path: Path) -> None:
@@ -252,6 +305,14 @@ def test_the_legend_of_a_sweep_is_inside_its_picture() -> None:
         ({"max-length": "513"}, 2, "takes at most 512 tokens"),
         ({"batch-size": "0"}, 2, "0 is not in the range"),
         ({"micro-batch-size": "16"}, 2, "the micro-batch has 16 rows and the batch 16"),
+        ({"method": "lora"}, 2, "did you mean 'lora8'?"),
+        ({"method": "lora0"}, 2, "the method 'lora0' is unknown; give one of full, far10, "),
+        ({"method": "full", "frozen-fraction": "0"}, 2, "--method decides what is trained, and so does"),
+        ({"method": "lora8", "plan": "time"}, 2, "--plan is for FAR; LoRA r=8 is priced as it is usually run"),
+        ({"method": "lora8", "engine": "onnx", "device": "raspberry-pi-4"}, 2, "--engine is for FAR; LoRA r=8"),
+        ({"largest-batch": None, "batch-size": "4"}, 2, "--batch-size is what --largest-batch finds"),
+        ({"largest-batch": None, "micro-batch-size": "4"}, 2, "--micro-batch-size bounds the memory of any batch"),
+        ({"sweep": None, "largest-batch": None}, 2, "--largest-batch is one configuration's"),
         ({"text-column": "body"}, 2, "--text-column is for --train; add it"),
         ({"train": "a.csv", "classes": "3"}, 2, "--classes is the number of labels in --train"),
         ({"train": "a.csv"}, 5, "a.csv' can't be read"),

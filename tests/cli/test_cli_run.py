@@ -186,6 +186,14 @@ def test_other_settings_under_the_same_name_are_refused(finished_study: Path, ti
     assert call(finished_study, *run_arguments(tiny_bert, 12, seed=3), "--dry-run").code == 4
 
 
+def test_a_finished_search_ends_at_once(finished_study: Path, tiny_bert: Path) -> None:
+    """No model is loaded and nothing is priced; the front is printed as before."""
+    done = call(finished_study, *run_arguments(tiny_bert, 9))
+    assert done.code == 0, done.err
+    assert done.out.startswith("tiny: Pareto front of 9 trained trials")
+    assert "loading the model" not in done.err
+
+
 @pytest.mark.slow
 def test_an_infeasible_bound_is_refused_with_one_that_fits(tmp_path: Path, tiny_bert: Path) -> None:
     """Exit code 3; a search with the suggested bound succeeds."""

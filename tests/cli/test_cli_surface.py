@@ -20,23 +20,27 @@ from tests.journey import call, start
 COMMON = {"-h", "--help"}
 STORAGE, TRACKING, JSON = "--storage", "--tracking-uri", "--json"
 CHOICE = {"--prefer", "--within", "--max-memory", "--max-time", "--min-metric", "--trial", "--plan"}
+COST = {
+    "--model", "--revision", "--batch-size", "--max-length", "--classes", "--samples", "--method", "--frozen-fraction",
+    "--frozen-heads", "--frozen-embeddings", "--frozen-attention-layers", "--frozen-bottom-layers", "--plan",
+    "--optimizer", "--micro-batch-size", "--engine",
+}  # fmt: skip
 SURFACE: dict[str, set[str]] = {
     "cache clear": {"--kind", "--older-than", "--yes"},
     "cache show": {JSON},
     "devices calibrate": {"--engine", "--out", "--script", "--seconds"},
     "devices check NAME": {"--engine", "--model", JSON},
     "devices import RESULT": {"--name", "--like", "--force"},
-    "devices list": set(),
+    "devices list": {JSON},
+    "devices rank": {*COST, JSON},
     "devices show NAME": set(),
     "devices submit NAME": {"--board", "--out"},
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
-        "--device", "--model", "--revision", "--batch-size", "--max-length", "--frozen-fraction", "--frozen-embeddings",
-        "--frozen-attention-layers", "--frozen-bottom-layers", "--frozen-heads", "--classes", "--samples", "--plan",
-        "--optimizer", "--micro-batch-size", "--priming-epochs", "--prime-on", "--sweep", "--space", "--png", JSON,
+        *COST, "--device", "--priming-epochs", "--prime-on", "--largest-batch", "--sweep", "--space", "--png", JSON,
         "--train", "--train-labels", "--dev", "--dev-labels", "--separator", "--columns", "--text-column",
         "--label-column", "--kind", "--metric", "--label", "--label-separator", "--decimal-comma", "--positive",
-        "--skip-bad-rows", "--engine",
+        "--skip-bad-rows",
     },
     "export STUDY": {
         *CHOICE, "--out", "--delta", "--onnx", "--engine", "--refit", "--data-dir", "--register", "--alias", STORAGE,
