@@ -108,12 +108,21 @@ def _python() -> Finding:
 def _torch() -> Finding:
     import torch
 
+    from farsearch.runtime.bundle_files import BundleProblem
+    from farsearch.runtime.torch_engine.device import TRAIN_ON, training_device
+
     threads, cores = torch.get_num_threads(), _cores()
     text = f"torch {torch.__version__}, {threads} thread{'s' * (threads != 1)} on {cores} cores"
-    if torch.cuda.is_available():
+    try:
+        kind = training_device().type
+    except BundleProblem as error:
+        return Finding("torch", "problem", str(error))
+    if kind == "cuda":
         text += f", CUDA {torch.version.cuda}: {torch.cuda.get_device_name(0)}"
+    elif kind == "mps":
+        text += f", trials are trained on Apple's GPU, whose peak of memory can't be measured; {TRAIN_ON}=cpu avoids it"
     else:
-        text += ", no CUDA: trials are trained on the CPU"
+        text += ", no GPU: trials are trained on the CPU"
     if threads > cores:
         return Finding("torch", "warning", text, f"more threads than cores are slow; set OMP_NUM_THREADS={cores}")
     return Finding("torch", "ok", text)

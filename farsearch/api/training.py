@@ -34,6 +34,7 @@ from farsearch.study.store import Store
 from farsearch.study.verify import Point, verify
 from farsearch.tasks.summary import Tokens
 from farsearch.training import Bench
+from farsearch.training.host import check_host_memory
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,6 +84,7 @@ def run_search(workspace: Workspace, spec: SearchSpec) -> StudySnapshot:
         _warn(console, mirror.last(snapshot))
         return snapshot
     console.print(_LOADING)
+    _check_memory(job, spec.workers)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
@@ -111,6 +113,7 @@ def describe_search(workspace: Workspace, spec: SearchSpec) -> Iterator[str]:
     store, job, name = _prepare(workspace, spec)
     yield from _description(job, name)
     yield _LOADING
+    _check_memory(job, spec.workers)
     bench = job.bench(store)
     pricer = job.pricer(bench)
     preview = preview_search(job.space, pricer, bench, job.settings.plan, spec.n_trials)
@@ -222,6 +225,7 @@ def join_search(
     """
     study = store.load(name)
     job, recorded = _rejoin(store, study.study_name, here, note or watcher.note)
+    _check_memory(job)
     bench = job.bench(store)
     search = Search(
         study, store, bench, job.pricer(bench), job.space, recorded["sampler"], job.settings.plan, watcher,
@@ -281,6 +285,11 @@ def _prepare(workspace: Workspace, spec: SearchSpec) -> tuple[Store, Job, str]:
     name = spec.study or job.default_name
     store.check(name, job.settings, job.meta)
     return store, job, name
+
+
+def _check_memory(job: Job, workers: int = 1) -> None:
+    """Raise MissingResource where this machine has not the memory to train the model in so many processes."""
+    check_host_memory(job.settings.job, job.source, job.data.spec.task, workers)
 
 
 _LOADING = "loading the model, pricing configurations and timing training steps on this host"

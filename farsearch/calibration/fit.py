@@ -155,7 +155,8 @@ def _general(result: Calibration, samples: Samples) -> dict[str, Any]:
 
 
 def _rates(result: Calibration, samples: Samples) -> Rates:
-    conditions = {"date": result.date, **result.machine.conditions(), **result.merged_conditions()}
+    busy = {} if result.busy_cores is None else {"busy_cores": f"{result.busy_cores:.2f}"}
+    conditions = {"date": result.date, **busy, **result.machine.conditions(), **result.merged_conditions()}
     bare = float(f"{1e6 * result.launch.operation:.4g}")
     return Rates(conditions, bare, _products(samples), _streams(samples))
 

@@ -11,6 +11,7 @@ import click
 
 from farsearch.api import HOME
 from farsearch.cli.boards import devices_list, devices_rank
+from farsearch.cli.devices_submit import devices_submit
 from farsearch.cli.options import AboveZero, json_option
 from farsearch.cli.terminal import print_rows
 from farsearch.far.display import shown
@@ -39,6 +40,7 @@ def devices() -> None:
 
 devices.add_command(devices_list)
 devices.add_command(devices_rank)
+devices.add_command(devices_submit)
 
 
 @devices.command("show")
@@ -166,6 +168,7 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
 
     from farsearch.calibration.board import is_measurement
     from farsearch.devices import list_profiles, load_profile
+    from farsearch.devices.contributed import is_unlike
     from farsearch.devices.profile import write_profile
     from farsearch.errors import BadInput
     from farsearch.study.names import usable_name
@@ -183,14 +186,8 @@ def devices_import(result: Path, name: str | None, like: str | None, force: bool
     write_profile(profile, path)
     _summary(profile, path, profile_name, engine)
     named = next((one for one in (like, profile_name) if one in list_profiles()), None)
-    if named is not None and _is_unlike(profile, load_profile(named)):
+    if named is not None and is_unlike(profile, load_profile(named)):
         _note(f"{profile.title} is unlike {named}, {load_profile(named).title}: was the right machine measured?")
-
-
-def _is_unlike(profile: Profile, shipped: Profile) -> bool:
-    """Return whether a profile is of another kind of processor, or has far more or less memory, than a shipped one."""
-    (low, high), (least, most) = profile.available_mib, shipped.available_mib
-    return profile.kind != shipped.kind or low > 1.5 * most or 1.5 * high < least
 
 
 def _from_calibration(result: Path, name: str, like: str | None) -> tuple[Profile, Engine]:

@@ -18,7 +18,7 @@ import numpy as np
 from farsearch.cache import touch, trim
 from farsearch.cost.layer_kinds import LayerKind
 from farsearch.cost.operations import FEATURES
-from farsearch.cost.segments import Array, Indices, Part, Tensors
+from farsearch.cost.segments import Part, Tensors
 from farsearch.files import disk_errors, write_bytes
 
 __all__ = ["Ends", "Layer", "Traces"]
@@ -127,13 +127,10 @@ class Traces:
             "ends": [[*kind, reach, *ends(each)] for (kind, reach), each in self.ends.items()],
             "unused_bytes": self.unused_bytes,
         }
+        arrays: dict[str, Any] = {"index": np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)}
+        arrays |= _of_parts(list(parts)) | _of_tensors(list(tensors))
         file = BytesIO()
-        np.savez(
-            file,
-            index=np.frombuffer(json.dumps(index).encode(), dtype=np.uint8),
-            **_of_parts(list(parts)),
-            **_of_tensors(list(tensors)),
-        )
+        np.savez(file, **arrays)
         return file.getvalue()
 
     def _read(self, file: Path) -> None:
@@ -163,7 +160,7 @@ class Traces:
             return
 
 
-def _of_parts(parts: Sequence[Part]) -> dict[str, Array | Indices]:
+def _of_parts(parts: Sequence[Part]) -> dict[str, Any]:
     """Return parts as arrays: most share most of their operations and sizes, so each of these is stored once."""
     events = np.concatenate([np.column_stack([part.event_kinds, part.events]) for part in parts])
     operations = np.concatenate(
@@ -172,7 +169,7 @@ def _of_parts(parts: Sequence[Part]) -> dict[str, Array | Indices]:
             for part in parts
         ]
     )
-    arrays: dict[str, Array | Indices] = {
+    arrays: dict[str, Any] = {
         "parts": np.array([[len(part.event_kinds), len(part.operation_kinds), part.width] for part in parts])
     }
     for name, rows in (("events", events), ("operations", operations)):
@@ -198,7 +195,7 @@ def _parts(content: Mapping[str, Any]) -> Iterator[Part]:
         )
 
 
-def _of_tensors(tensors: Sequence[Tensors]) -> dict[str, Array | Indices]:
+def _of_tensors(tensors: Sequence[Tensors]) -> dict[str, Any]:
     return {
         "tensors": np.array([[len(group.elements), group.width] for group in tensors]),
         "elements": np.concatenate([np.column_stack([group.matrices, group.elements]) for group in tensors]),

@@ -30,7 +30,7 @@ def masks_from(source: Any) -> Iterator[None]:
 
 
 def generator_state(x: Tensor) -> Any:
-    """Return the state of the generator for tensors like ``x``: 5 KB on a CPU, 16 bytes on CUDA, stored on the CPU."""
+    """Return the state of the generator of ``dropped``: 5 KB on a CPU, 16 bytes on CUDA, stored on the CPU."""
     if _masks is not None:
         return _masks.state()
     return torch.cuda.get_rng_state(x.device) if x.is_cuda else torch.get_rng_state()
@@ -65,17 +65,19 @@ def dropped(x: Tensor, p: float) -> Tensor:
     if _masks is not None:
         return _masks.mask(x, p)  # type: ignore[no-any-return]
     count = x.numel()
-    bits = torch.empty(count, dtype=torch.int16, device=x.device)
+    # for Apple's GPU the CPU draws: the same masks as without it, by a generator that is tested
+    device = torch.device("cpu") if x.device.type == "mps" else x.device
+    bits = torch.empty(count, dtype=torch.int16, device=device)
     whole = count - count % 4
     try:
         bits[:whole].view(torch.int64).random_(-(2**63), None)
     except RuntimeError:
         # torch 1.10 can't view four elements as one: the same bits, shifted
-        words = torch.empty(whole // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        words = torch.empty(whole // 4, dtype=torch.int64, device=device).random_(-(2**63), None)
         for i in range(4):
             bits[i:whole:4] = (words >> (16 * i)).to(torch.int16)
     bits[whole:].random_(-(2**15), None)
-    return bits.lt(min(int(round(p * 2**16)) - 2**15, 2**15 - 1)).view(x.shape)
+    return bits.lt(min(int(round(p * 2**16)) - 2**15, 2**15 - 1)).view(x.shape).to(x.device)
 
 
 def drop_(x: Tensor, mask: Tensor, p: float) -> Tensor:

@@ -29,6 +29,7 @@ from farsearch.tasks.encode import Encoded, encode_examples
 from farsearch.tasks.metrics import MetricValue, score
 from farsearch.tasks.spec import Examples, TaskData
 from farsearch.tasks.split import Split
+from farsearch.training.host import host_device
 from farsearch.training.intermediate import EVALUATION_SHARES, Evaluation, OnEvaluation, evaluation_rows
 from farsearch.training.outcome import Outcome, further_metrics, host_peak_mib
 from farsearch.training.phase import (
@@ -72,7 +73,7 @@ class Bench:
         self.tokenizer = load_tokenizer(source, data.spec.kind)
         self.pad_id = int(self.tokenizer.pad_token_id or 0)
         self.batching = Batching(job.batch_size, self.pad_id, job.seed, job.clip_norm)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = host_device()
         self.task = data.spec.task
         self.head = head_for(self.task, load_config(source))
         model, self.layout = load_model(source, self.head, data.spec.labels, job.seed, job.keep_head)
@@ -164,8 +165,10 @@ class Bench:
             heads = self.select_heads(config, primed)
             state = self.pretrained if primed is None else primed.state
             frozen_values = self.job.priming.frozen_values
-            start = start_state(self.layout, self.pretrained, state, learners, config, frozen_values, heads)
-            self.model.load_state_dict(start)
+            # not held: it would be another copy of all weights beside the training
+            self.model.load_state_dict(
+                start_state(self.layout, self.pretrained, state, learners, config, frozen_values, heads)
+            )
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         if on_evaluation is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from farsearch.priming import Primed
 from farsearch.records import LossPoint, PrimingReport
 from farsearch.runtime import memory
+from farsearch.runtime.torch_engine.device import gpu_memory_mib
 from farsearch.tasks.metrics import MetricValue
 from farsearch.training.phase import Learners, State
 
@@ -67,7 +68,10 @@ def further_metrics(values: Mapping[str, MetricValue]) -> dict[str, float]:
 
 
 def host_peak_mib(device: torch.device) -> float:
-    """Return the peak of CUDA's allocator since its last reset; on a CPU, of the process's resident memory so far."""
+    """Return the peak of CUDA's allocator since its last reset; otherwise of the process's resident memory so far.
+
+    Apple's GPU has no counter of a peak; what its allocator holds now is added.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return memory.host_peak_mib()
+    return memory.host_peak_mib() + gpu_memory_mib(device)

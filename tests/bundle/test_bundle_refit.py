@@ -110,7 +110,15 @@ def test_both_engines_train_a_refitted_bundle_and_report_it(
     done = call(tmp_path, "finetune", bundle, "--train", rows, "--out", "here")
     assert done.code == 0, done.err
     assert "trained again on all 480 rows" in done.err
-    command = [sys.executable, "-I", bundle / "train.py", "--train", rows, "--out", tmp_path / "board"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-I",
+        bundle / "train.py",
+        "--train",
+        rows,
+        "--out",
+        tmp_path / "board",
+    ]
     board = subprocess.run(command, capture_output=True, text=True, check=False)
     assert board.returncode == 0, board.stderr
     assert "trained again on all 480 rows" in board.stdout

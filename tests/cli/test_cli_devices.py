@@ -210,6 +210,33 @@ def test_import_makes_a_usable_name_of_any_file(board: Path) -> None:
     assert (done.code, done.out.splitlines()[-1]) == (0, "use it with --device moya-plata-1")
 
 
+def test_submit_writes_an_anonymous_file_that_can_be_used(board: Path) -> None:
+    """Its name is the board's; the file loads, and holds nothing that names the user's profile or folder."""
+    assert call(board, "devices", "import", "board.json", "--name", "annas-board", "--like", "raspberry-pi-5").code == 0
+    done = call(board, "devices", "submit", "annas-board", "--board", "raspberry-pi-5")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(
+        "wrote raspberry-pi-5-measured.toml: a processor for tests, 4 cores, measured 2025-03-02"
+    )
+    text = (board / "raspberry-pi-5-measured.toml").read_text(encoding="utf-8")
+    assert "anna" not in text
+    assert str(board) not in text
+    assert call(board, "devices", "show", "raspberry-pi-5-measured.toml").code == 0
+    again = call(board, "devices", "submit", "raspberry-pi-5-measured.toml", "--board", "x", "--out", "x.toml")
+    assert (again.code, "a new board is welcome" in again.out) == (0, True)
+
+
+def test_submit_refuses_a_calibration_of_a_busy_machine(board: Path) -> None:
+    """And what was never calibrated; nothing is written."""
+    (board / "busy.json").write_text(json.dumps(KnownMachine().result(busy_cores=1.0)))
+    assert call(board, "devices", "import", "busy.json").code == 0
+    for name, message in (("busy", "busy_cores is 1 of 4"), ("raspberry-pi-5", "has no measured rates")):
+        done = call(board, "devices", "submit", name, "--board", "raspberry-pi-5")
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert message in done.err
+    assert not list(board.glob("*.toml"))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -34,6 +34,7 @@ SURFACE: dict[str, set[str]] = {
     "devices list": {JSON},
     "devices rank": {*COST, JSON},
     "devices show NAME": set(),
+    "devices submit NAME": {"--board", "--out"},
     "doctor": {JSON, STORAGE, TRACKING},
     "estimate": {
         *COST, "--device", "--priming-epochs", "--prime-on", "--largest-batch", "--sweep", "--space", "--png", JSON,

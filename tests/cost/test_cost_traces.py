@@ -20,7 +20,7 @@ from farsearch.study.sizes import shipped_sizes
 from farsearch.study.space import load_space
 from tests.tiny import make_config
 
-PLANS = [StepPlan(), StepPlan(feed_forward="recompute", attention="kept", checkpointing=True)]
+PLANS = [StepPlan(), StepPlan(feed_forward="recompute", attention="recompute", checkpointing=True)]
 
 
 def configs(seed: int) -> list[FarConfig]:

@@ -21,7 +21,7 @@ from tests.hub.repository import LEGACY
 
 __all__ = ["PICKLED", "checkpoint", "hub_name", "model_files", "sharded"]
 
-PICKLED = frozenset({"microsoft/deberta-v3-small"})
+PICKLED = frozenset({"microsoft/deberta-v3-small", "microsoft/deberta-v3-large"})
 """Models whose repositories have ``pytorch_model.bin`` and no safetensors."""
 
 _NARROW: Mapping[str, Any] = {

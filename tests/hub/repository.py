@@ -23,6 +23,7 @@ LEGACY: Mapping[Kind, Mapping[str, str]] = {
         "roberta-base": "FacebookAI/roberta-base",
         "distilroberta-base": "distilbert/distilroberta-base",
         "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+        "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
         "camembert-base": "almanach/camembert-base",
     },
     "datasets": {"glue": "nyu-mll/glue", "squad": "rajpurkar/squad", "squad_v2": "rajpurkar/squad_v2"},

@@ -124,7 +124,15 @@ def test_known_configurations(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("bert-base-uncased", 109_483_778), ("distilbert-base-uncased", 66_955_010), ("minilm", 22_713_986)],
+    [
+        ("bert-base-uncased", 109_483_778),
+        ("distilbert-base-uncased", 66_955_010),
+        ("minilm", 22_713_986),
+        # 336 M with BERT's own head, 560 M, and 304 M in the layers and 131 M in the embeddings (model cards)
+        ("bert-large-uncased", 335_143_938),
+        ("xlm-roberta-large", 559_892_482),
+        ("microsoft/deberta-v3-large", 435_063_810),
+    ],
 )
 def test_known_sizes(name: str, parameters: int) -> None:
     """With two classes, the published parameter counts."""

@@ -162,6 +162,8 @@ def test_size_of_known_checkpoints() -> None:
         "distilbert-": "small",
         "bert-base": "base",
         "bert-large": "large",
+        "xlm-roberta-large": "large",
+        "microsoft/deberta-v3-large": "large",
     }
     seen = set()
     for name in known_models():

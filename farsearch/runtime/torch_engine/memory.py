@@ -8,6 +8,7 @@ from torch import nn
 
 from ...far.features import Features, batch_of
 from ..memory import MIB, host_available_mib, host_peak_mib, release, reset_host_peak, resident_mib
+from .device import gpu_memory_mib, training_device
 
 __all__ = ["available_mib", "peak_mib", "process_mib", "reset_peak"]
 
@@ -15,10 +16,10 @@ __all__ = ["available_mib", "peak_mib", "process_mib", "reset_peak"]
 def available_mib() -> Optional[float]:
     """Return the memory that a new process could take, this one's included, in MiB; None if it is not reported.
 
-    GPU and CPU of a Jetson share one memory; a discrete GPU's own memory is the limit.
+    GPU and CPU of a Jetson or of Apple share one memory; a discrete GPU's own memory is the limit.
     """
     host = host_available_mib()
-    if host is not None and torch.cuda.is_available() and not _shares_memory():
+    if host is not None and training_device().type == "cuda" and not _shares_memory():
         return torch.cuda.mem_get_info()[0] / MIB if hasattr(torch.cuda, "mem_get_info") else None
     return host
 
@@ -29,14 +30,14 @@ def _shares_memory() -> bool:
 
 def reset_peak() -> None:
     """Reset the peak of ``peak_mib``, so that it does not include the loading of a model."""
-    if torch.cuda.is_available():
+    if training_device().type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     reset_host_peak()
 
 
 def peak_mib() -> float:
-    """Return the highest resident memory of this process, plus that of CUDA's allocator where there is a GPU."""
-    return host_peak_mib() + (torch.cuda.max_memory_reserved() / MIB if torch.cuda.is_available() else 0.0)
+    """Return the highest resident memory of this process, plus that of the GPU's allocator where one trains."""
+    return host_peak_mib() + gpu_memory_mib(training_device())
 
 
 def process_mib(model: nn.Module, features: Features, pad_id: int) -> float:

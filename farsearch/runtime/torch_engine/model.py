@@ -15,6 +15,7 @@ from ..bundle_files import BundleFiles, BundleProblem, file_digest
 from ..config import longest_text, weights_problem
 from ..memory import is_out_of_memory
 from ..saving import copy_settings
+from .device import training_device
 
 __all__ = ["DELTA", "load_model", "model_class", "put_weights", "reconfigured", "save_model"]
 
@@ -64,7 +65,7 @@ def load_model(bundle: BundleFiles, base: Optional[str] = None, weights: str = "
     _check_shapes(bundle, file, model, shapes)
     _check_names(bundle, model)
     put_weights(bundle, model, base, weights)
-    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.to(training_device())
 
 
 def _config(bundle: BundleFiles, shapes: Dict[str, List[int]]) -> Any:

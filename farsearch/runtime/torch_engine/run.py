@@ -16,6 +16,7 @@ from ..job import OnStep, PhaseLog
 from ..memory import is_out_of_memory
 from ..recorder import Savepoints
 from ..run import Engine, Model
+from .device import gpu_name
 from .memory import available_mib, peak_mib, process_mib, reset_peak
 from .model import load_model, put_weights, reconfigured, save_model
 from .phase import train_phase
@@ -97,8 +98,8 @@ class TorchEngine(Engine):
         return TorchModel(bundle, base, load_model(bundle, base, weights))
 
     def gpu(self) -> Optional[str]:
-        """Return the name of the GPU that torch uses."""
-        return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
+        """Return the name of the GPU that trains."""
+        return gpu_name()
 
     def software(self) -> Dict[str, str]:
         """Return the versions of torch, transformers and CUDA, and torch's threads."""
