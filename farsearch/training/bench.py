@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -163,12 +163,8 @@ class Bench:
         with training_errors():
             learners, report = self.select(config, primed)
             heads = self.select_heads(config, primed)
-            state = self.pretrained if primed is None else primed.state
-            frozen_values = self.job.priming.frozen_values
             # not held: it would be another copy of all weights beside the training
-            self.model.load_state_dict(
-                start_state(self.layout, self.pretrained, state, learners, config, frozen_values, heads)
-            )
+            self.model.load_state_dict(self._start(config, primed, learners, heads))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         if on_evaluation is not None:
@@ -178,9 +174,17 @@ class Bench:
         )
         if plan.precision != "float32":
             # frozen matrices come back rounded: the metric is that of the model that an export has
-            self.model.load_state_dict(start)
+            self.model.load_state_dict(self._start(config, primed, learners, heads))
             put_trained(self.model, self.layout, learners, heads, config, trained)
         return self._outcome(self.model, trained, curve, started, learners, primed, report, heads)
+
+    def _start(
+        self, config: FarConfig, primed: Primed | None, learners: Learners, heads: Learners
+    ) -> Mapping[str, Tensor]:
+        """Return the weights that the FAR phase begins with."""
+        state = self.pretrained if primed is None else primed.state
+        frozen_values = self.job.priming.frozen_values
+        return start_state(self.layout, self.pretrained, state, learners, config, frozen_values, heads)
 
     def _evaluating(self, epochs: float, on_evaluation: OnEvaluation, on_step: OnStep | None) -> OnStep:
         """Return ``on_step`` with intermediate evaluations after the steps that are due."""
