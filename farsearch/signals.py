@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -44,7 +45,11 @@ class Terminated(KeyboardInterrupt):
 
 
 def catch() -> None:
-    """Install the handlers; an ignored SIGINT stays ignored, as in a shell's background job."""
+    """Install the handlers; an ignored SIGINT stays ignored, as in a shell's background job.
+
+    SQLAlchemy's pool logs a traceback where a signal comes within a query of a study or of MLflow: no longer.
+    """
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _interrupt)

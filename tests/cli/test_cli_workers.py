@@ -231,7 +231,7 @@ def test_a_worker_joins_from_another_folder(postgres: Postgres, tmp_path: Path, 
     assert_whole(folder, 8, postgres.url)
     again = process(other, *joining)
     assert again.code == 0
-    assert "study tiny has 8 trained trials" in again.err
+    assert "study tiny: 8 of 8 trials are done" in again.err
 
 
 @pytest.mark.service

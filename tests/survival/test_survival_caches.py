@@ -63,18 +63,18 @@ def test_unusable_priming_is_run_again(tmp_path: Path, tiny_bert: Path, harm: Ca
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_unusable_baseline_is_trained_again(tmp_path: Path, tiny_bert: Path) -> None:
-    """Of nine cached baselines one is truncated and one is of an older version: only these are trained again."""
+    """Of the cached baselines one is truncated and one is of an older version: only these are trained again."""
     folder = prepare(tmp_path)
     first, second = (run_arguments(tiny_bert, 1, study=name, baselines="paper") for name in ("whole", "tiny"))
     done = call(folder, *first)
     assert done.code == 0, done.err
     files = sorted((folder / ".farsearch" / "cache" / "baselines").glob("*/*-*.json"))
-    assert len(files) == 9
+    assert len(files) >= 9
     cut_in_half(files[0])
     of_version_nought(files[-1])
     again = call(folder, *second)
     assert again.code == 0, again.err
-    assert again.err.count("from the cache") == 7
+    assert again.err.count("from the cache") == len(files) - 2
     results = [
         [trial.outcome.metric for trial in read_study(folder, name=name).baselines] for name in ("whole", "tiny")
     ]
