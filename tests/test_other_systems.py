@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import mmap
 import os
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_proc")
 def test_memory_is_measured_without_proc() -> None:
     before = memory.resident_mib()
-    held = np.ones(64 * 2**17)  # 64 MiB
+    held = np.frombuffer(mmap.mmap(-1, 64 * 2**20))  # not from what earlier tests have freed
+    held.fill(1.0)
     after = memory.resident_mib()
     assert before is not None
     assert after is not None

@@ -70,6 +70,7 @@ def test_recorded_names_are_pinned() -> None:
         "task", "device", "model", "space", "data_dir", "train_samples", "epochs", "batch_size", "max_length", "seed",
         "fixed", "max_memory_mib", "max_time_s", "device_samples", "prime_on", "plan", "allow_pickle", "revision",
         "keep_head", "own", "engine", "class_weights", "patience", "label_smoothing", "clip_norm",
+        "precision",
     }  # fmt: skip
     spec = SearchSpec(device="jetson-nano", seed=3, plan="memory", max_time_s=9.0, keep_head=True)
     assert spec.given(JobSpec) == {
@@ -77,6 +78,7 @@ def test_recorded_names_are_pinned() -> None:
     }  # fmt: skip
     assert spec.given(StudySettings) == {
         "max_memory_mib": None, "max_time_s": 9.0, "device_samples": None, "prime_on": "host", "plan": "memory",
+        "precision": "float32",
     }  # fmt: skip
 
 

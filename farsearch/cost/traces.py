@@ -136,7 +136,8 @@ class Traces:
     def _read(self, file: Path) -> None:
         """Add the content of the file; one that is missing or damaged has none."""
         try:
-            with np.load(file, allow_pickle=False) as content:
+            # not the file: numpy leaves a damaged one open
+            with np.load(BytesIO(file.read_bytes()), allow_pickle=False) as content:
                 index = json.loads(content["index"].tobytes())
                 parts = [self.intern(part) for part in _parts(content)]
                 tensors = [self.intern(group) for group in _tensors(content)]

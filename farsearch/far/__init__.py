@@ -14,6 +14,7 @@ split_linear.py  a linear map of an attention whose heads are part learners, par
 merged_state.py  state dicts of split modules
 attention.py     attention that recomputes its probabilities
 dropout.py       dropout that redraws its masks
+half.py          layers executed in 16 bits
 norms.py         LayerNorm that rebuilds its input from its output
 checkpoint.py    a layer that saves only its input and runs again
 surgery.py       reconfigure a model with these, freeze the rest, and the inverse

@@ -146,6 +146,8 @@ def raise_layers(model: nn.Module, layout: ModelLayout) -> None:
 
     A model whose layers are not lowered is not changed.
     """
+    if not layout.layers:
+        return
     hooks = get_module(model, layout.layers[-1].path)._forward_hooks
     ours = [key for key, hook in hooks.items() if hook is _raised]
     if not ours:

@@ -44,13 +44,13 @@ def _child(arguments: list[str], log: str) -> None:
 
 def serve() -> None:
     """Answer until the input ends."""
+    import evaluate  # noqa: F401
     import torch
-    import transformers
+    from transformers import AutoModelForSequenceClassification, BertForSequenceClassification  # noqa: F401
 
     import farsearch.bundle.read  # noqa: F401
 
     torch.set_num_threads(1)
-    transformers.AutoModelForSequenceClassification  # noqa: B018  imported on access
     for line in sys.stdin:
         arguments = json.loads(line)
         log = arguments[2] + ".log"

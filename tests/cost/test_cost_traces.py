@@ -11,10 +11,10 @@ import pytest
 
 from farsearch.cost.plans import compiled_plans
 from farsearch.cost.pricer import Pricer, Prices
-from farsearch.devices import load_profile
+from farsearch.devices import Profile, load_profile
 from farsearch.models.families import layout_of
 from farsearch.models.heads import Head
-from farsearch.records import FarConfig, StepPlan
+from farsearch.records import Engine, FarConfig, StepPlan
 from farsearch.study.random_configs import draw_configs
 from farsearch.study.sizes import shipped_sizes
 from farsearch.study.space import load_space
@@ -31,7 +31,9 @@ def configs(seed: int) -> list[FarConfig]:
 
 def priced(folder: Path | None, seed: int = 0, rows: int = 4, plans: Sequence[StepPlan] = PLANS) -> list[Prices]:
     """Return prices by a new process's pricer, which shares its traces in a folder."""
-    pricer = Pricer(make_config("bert"), Head(), rows, 16, load_profile("raspberry-pi-4"), traces=folder)
+    profile = load_profile("raspberry-pi-4")
+    engines: dict[Engine, Profile] = {engine: profile.for_engine(engine) for engine in profile.engines}
+    pricer = Pricer(make_config("bert"), Head(), rows, 16, profile, engines=engines, traces=folder)
     return pricer.price_plans(configs(seed), plans)
 
 
