@@ -1,7 +1,8 @@
 """The best state of a phase by its validation metric, which is kept, and the end of a phase that no longer improves.
 
 A phase is evaluated after each tenth of its steps, and stops after some evaluations in a row without a better metric. A
-copy of the trained tensors is all that the best state takes: frozen ones do not change.
+copy of the trained tensors is all that the best state takes: frozen ones do not change. As long as a model has the metric
+that it began with, to the last digit, it still gives one answer to all rows, and does not count as one that improves no more.
 """
 
 import json
@@ -58,6 +59,7 @@ class BestState:
         self._patience, self._trained, self._copy, self._evaluate = patience, trained, copy, evaluate
         self._metric: Optional[float] = None
         self._misses = 0
+        self._moved = False
         self.step = 0
         self.tensors: Dict[str, Any] = {}
 
@@ -71,10 +73,12 @@ class BestState:
             return
         metric = self._evaluate()
         if self._metric is None or metric > self._metric:
+            self._moved = self._metric is not None
             self._metric, self._misses, self.step = metric, 0, step
             self._keep()
             return
-        self._misses += 1
+        self._moved = self._moved or metric != self._metric
+        self._misses += self._moved
         if self._misses >= self._patience:
             raise EarlyStop
 
@@ -93,7 +97,7 @@ class BestState:
     @property
     def text(self) -> str:
         """All but the tensors, for a savepoint."""
-        return json.dumps([self._metric, self._misses, self.step])
+        return json.dumps([self._metric, self._misses, self.step, self._moved])
 
     def resume(self, text: str, tensors: Mapping[str, Any]) -> None:
         """Continue from a savepoint's ``text`` and tensors.
@@ -102,11 +106,11 @@ class BestState:
             ValueError: if they are damaged, or of another model.
         """
         values = json.loads(text)
-        if not isinstance(values, list) or len(values) != 3:
+        if not isinstance(values, list) or len(values) != 4:
             raise ValueError("its best state is {!r}".format(text[:40]))
-        metric, misses, step = values
+        metric, misses, step, moved = values
         shapes = {name: tuple(value.shape) for name, value in tensors.items()}
         if step and shapes != {name: tuple(value.shape) for name, value in self._trained.items()}:
             raise ValueError("its best state is of other tensors")
-        self._metric, self._misses, self.step = metric, misses, step
+        self._metric, self._misses, self.step, self._moved = metric, misses, step, moved
         self.tensors = {name: self._copy(value) for name, value in tensors.items()}

@@ -28,16 +28,18 @@ def rows(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def riddle(tmp_path: Path) -> Path:
-    """Rows whose text does not tell their label, so that no state is better than another."""
-    path = tmp_path / "riddle.tsv"
-    path.write_text("sentence\tlabel\n" + "".join(f"the film\t{TASK.labels[i % 2]}\n" for i in range(8)))
-    return path
+    """The user's rows with exchanged labels: the more a model learns, the worse it is on them."""
+    names = dict(zip(TASK.labels, reversed(TASK.labels), strict=True))
+    head, *lines = write_rows(tmp_path / "riddle.tsv").read_text().splitlines()
+    pairs = (line.rsplit("\t", 1) for line in lines)
+    (tmp_path / "riddle.tsv").write_text("\n".join([head, *(f"{text}\t{names[label]}" for text, label in pairs)]) + "\n")
+    return tmp_path / "riddle.tsv"
 
 
 def test_a_phase_stops_in_its_best_state(bundle: Path, rows: Path, riddle: Path, tmp_path: Path) -> None:
-    """Evaluated after 2, 3 and 5 of 16 steps: the first is the best, and the third the second without a better one."""
+    """Half of the rows are right until the model learns: the first state is the best, and the second that is worse ends."""
     log = run(bundle, rows, tmp_path / "out", dev=str(riddle), patience=2).log
-    assert (log.kept, log.done, log.steps) == (2, 5, 16)
+    assert (log.kept, log.done, log.steps) == (2, 14, 16)
     with pytest.raises(Interrupted):
         run(bundle, rows, tmp_path / "two", after(2))
     saved = load_file(tmp_path / "two.partial" / "savepoint.safetensors")
@@ -69,7 +71,7 @@ def test_patience_of_the_bundle_needs_rows_to_measure_on(rows: Path, riddle: Pat
     """Without them a phase runs to its end, and patience that is asked for is refused."""
     bundle = make_bundle(tmp_path, "torch", patience=2)
     assert open_bundle(str(bundle)).phase["patience"] == 2
-    assert run(bundle, rows, tmp_path / "watched", dev=str(riddle)).log.done == 5
+    assert run(bundle, rows, tmp_path / "watched", dev=str(riddle)).log.done == 14
     log = run(bundle, rows, tmp_path / "whole").log
     assert (log.kept, log.done) == (None, 16)
     with pytest.raises(BundleProblem, match=r"--patience 3: .* add it"):
