@@ -32,7 +32,9 @@ def riddle(tmp_path: Path) -> Path:
     names = dict(zip(TASK.labels, reversed(TASK.labels), strict=True))
     head, *lines = write_rows(tmp_path / "riddle.tsv").read_text().splitlines()
     pairs = (line.rsplit("\t", 1) for line in lines)
-    (tmp_path / "riddle.tsv").write_text("\n".join([head, *(f"{text}\t{names[label]}" for text, label in pairs)]) + "\n")
+    (tmp_path / "riddle.tsv").write_text(
+        "\n".join([head, *(f"{text}\t{names[label]}" for text, label in pairs)]) + "\n"
+    )
     return tmp_path / "riddle.tsv"
 
 
