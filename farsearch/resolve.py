@@ -105,18 +105,12 @@ class Job:
         samples = settings.device_samples
         return Pricer(
             config, bench.head, job.batch_size, job.max_length, self.profile, engines=engines, lengths=lengths,
-            seed=job.seed,
-            prime_on_device=settings.prime_on == "device",
-            priming_optimizer=job.priming.optimizer,
-            precision=settings.precision,
-            max_memory_mib=settings.max_memory_mib,
-            max_time_s=settings.max_time_s,
+            seed=job.seed, prime_on_device=settings.prime_on == "device", priming_optimizer=job.priming.optimizer,
+            precision=settings.precision, max_memory_mib=settings.max_memory_mib, max_time_s=settings.max_time_s,
             # the model sees a long context as several rows
             device_samples=None if samples is None else round(samples * len(lengths) / job.train_samples),
-            watched_rows=bench.watched_rows or None,
-            clips=job.clip_norm is not None,
-            tables=shared_tables(config, bench.head),
-            traces=bench.cache / "traces",
+            watched_rows=bench.watched_rows or None, clips=job.clip_norm is not None,
+            tables=shared_tables(config, bench.head), traces=bench.cache / "traces",
         )  # fmt: skip
 
 

@@ -32,14 +32,13 @@ def riddle(tmp_path: Path) -> Path:
     names = dict(zip(TASK.labels, reversed(TASK.labels), strict=True))
     head, *lines = write_rows(tmp_path / "riddle.tsv").read_text().splitlines()
     pairs = (line.rsplit("\t", 1) for line in lines)
-    (tmp_path / "riddle.tsv").write_text(
-        "\n".join([head, *(f"{text}\t{names[label]}" for text, label in pairs)]) + "\n"
-    )
+    exchanged = [f"{text}\t{names[label]}" for text, label in pairs]
+    (tmp_path / "riddle.tsv").write_text("\n".join([head, *exchanged]) + "\n")
     return tmp_path / "riddle.tsv"
 
 
 def test_a_phase_stops_in_its_best_state(bundle: Path, rows: Path, riddle: Path, tmp_path: Path) -> None:
-    """Half of the rows are right until the model learns: the first state is the best, and the second that is worse ends."""
+    """Half of the rows are right until the model learns: the first state is the best, the second worse one ends."""
     log = run(bundle, rows, tmp_path / "out", dev=str(riddle), patience=2).log
     assert (log.kept, log.done, log.steps) == (2, 14, 16)
     with pytest.raises(Interrupted):
