@@ -1,8 +1,8 @@
 """The best state of a phase by its validation metric, which is kept, and the end of a phase that no longer improves.
 
 A phase is evaluated after each tenth of its steps, and stops after some evaluations in a row without a better metric. A
-copy of the trained tensors is all that the best state takes: frozen ones do not change. As long as the metric is the first
-one, to the last digit, the model still gives one answer to all rows: such evaluations do not count.
+copy of the trained tensors is all that the best state takes: frozen ones do not change. As long as the metric is the
+first one, to the last digit, the model still gives one answer to all rows: such evaluations do not count.
 """
 
 import json
