@@ -17,22 +17,10 @@ from farsearch.runtime.bundle_files import BundleFiles, BundleProblem, open_bund
 from farsearch.runtime.job import Interrupted, Options, Result
 from farsearch.runtime.memory import is_out_of_memory
 from farsearch.runtime.run import Engine, Model, load_engine, run_bundle, write_tuned
-from tests.engines.bundles import ENGINES, make_bundle, sign, write_rows
+from tests.engines.bundles import ENGINES, make_bundle, sign
 
 STEPS = 16
 """60 rows in batches of 8, two epochs."""
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of one engine; copies are changed."""
-    return make_bundle(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A user's rows."""
-    return write_rows(tmp_path / "mine.tsv")
 
 
 def run(bundle: Path, rows: Path, out: Path, stopping: Callable[[], bool] = lambda: False, **options: Any) -> Result:

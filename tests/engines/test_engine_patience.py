@@ -10,20 +10,8 @@ from safetensors.numpy import load_file
 
 from farsearch.runtime.bundle_files import BundleProblem, open_bundle
 from farsearch.runtime.job import Interrupted
-from tests.engines.bundles import ENGINES, TASK, make_bundle, write_rows
+from tests.engines.bundles import TASK, make_bundle, write_rows
 from tests.engines.test_engine_contract import after, assert_same_weights, run
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of one engine."""
-    return make_bundle(tmp_path_factory.mktemp(request.param), request.param)
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A user's rows."""
-    return write_rows(tmp_path / "mine.tsv")
 
 
 @pytest.fixture
