@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-import torch
 
 from benchmarks.grid_record import append, read_lines
+from benchmarks.recorded import recorded_command
 from farsearch.baselines import METHODS, train_method
-from farsearch.cli.terminal import print_rows
-from farsearch.formatting import markdown_table
 from farsearch.resolve import Job, resolve_job
 from farsearch.runtime.scores import score
 from farsearch.search_spec import SearchSpec
@@ -138,26 +136,10 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
 _SCORES = {"macro_f1": "macro F1", "constant": "of a constant answer", "f1_rare": "F1, rare", "accuracy": "accuracy"}
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="FARSEARCH_GLUE_DIR",
-              help="Folder of the official GLUE download; without it, the hub.")  # fmt: skip
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True)
-@click.option("--table", type=click.Path(dir_okay=False, path_type=Path), default=_TABLE,
-              help="File of the recorded trainings.  [default: benchmarks/imbalance/weights.jsonl]")  # fmt: skip
-@click.option("--recorded", is_flag=True, help="Train nothing: show the recorded trainings.")
-@click.option("--markdown", is_flag=True, help="Print the table for a document.")
-def main(data_dir: Path | None, seeds: int, epochs: float, table: Path, recorded: bool, markdown: bool) -> None:
-    """Train MiniLM on unequal classes with and without weights, on one thread of a CPU."""
-    torch.set_num_threads(1)
-    if not recorded:
-        _record(table, data_dir, seeds, epochs)
-    rows = list(_table([*read_lines(table)]))
-    if markdown:
-        click.echo(markdown_table(rows))
-    else:
-        print_rows(rows, "unequal classes", "nothing is recorded yet")
-
+main = recorded_command(
+    _TABLE, 2.0, "unequal classes", _record, _table,
+    "Train MiniLM on unequal classes with and without weights, on one thread of a CPU.",
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -20,13 +20,11 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 
 from benchmarks.grid_record import append, read_lines
+from benchmarks.recorded import recorded_command
 from farsearch.baselines import METHODS, train_method
-from farsearch.cli.terminal import print_rows
 from farsearch.far.loop import predict
-from farsearch.formatting import markdown_table
 from farsearch.resolve import Job, resolve_job
 from farsearch.runtime.best_state import EVALUATED_ROWS, EVALUATIONS, BestState, EarlyStop
 from farsearch.runtime.encoding import first_rows
@@ -129,26 +127,10 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
             }
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data-dir", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="FARSEARCH_GLUE_DIR",
-              help="Folder of the official GLUE download; without it, the hub.")  # fmt: skip
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True)
-@click.option("--table", type=click.Path(dir_okay=False, path_type=Path), default=_TABLE,
-              help="File of the recorded trainings.  [default: benchmarks/imbalance/patience.jsonl]")  # fmt: skip
-@click.option("--recorded", is_flag=True, help="Train nothing: show the recorded trainings.")
-@click.option("--markdown", is_flag=True, help="Print the table for a document.")
-def main(data_dir: Path | None, seeds: int, epochs: float, table: Path, recorded: bool, markdown: bool) -> None:
-    """Train MiniLM on CoLA to its end, on one thread of a CPU, and tell what early stopping would have saved."""
-    torch.set_num_threads(1)
-    if not recorded:
-        _record(table, data_dir, seeds, epochs)
-    rows = list(_table([*read_lines(table)]))
-    if markdown:
-        click.echo(markdown_table(rows))
-    else:
-        print_rows(rows, "early stopping", "nothing is recorded yet")
-
+main = recorded_command(
+    _TABLE, 5.0, "early stopping", _record, _table,
+    "Train MiniLM on CoLA to its end, on one thread of a CPU, and tell what early stopping would have saved.",
+)  # fmt: skip
 
 if __name__ == "__main__":
     main()

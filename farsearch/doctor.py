@@ -55,13 +55,13 @@ class Finding(Record):
         check: its name.
         state: ``warning`` if it works but may surprise, ``problem`` if it will fail.
         text: the observation.
-        mend: the suggestion, under its key in ``doctor --json``; may be empty, or included in ``text``.
+        suggestion: what to do; may be empty, or included in ``text``.
     """
 
     check: str
     state: State
     text: str
-    mend: str = ""
+    suggestion: str = ""
 
 
 def examine(home: Path, storage: str | None, tracking_uri: str) -> list[Finding]:

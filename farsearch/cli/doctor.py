@@ -47,8 +47,8 @@ def doctor(as_json: bool, storage: str | None, tracking_uri: str) -> None:
         for finding in findings:
             state = (f"{finding.state:<9}", _STYLES[finding.state])
             console.print(Text.assemble(state, f"{finding.check:<9} {finding.text}"))
-            if finding.mend:
-                console.print(f"{'':19}{finding.mend}")
+            if finding.suggestion:
+                console.print(f"{'':19}{finding.suggestion}")
     if problems:
         click.get_current_context().exit(MissingResource.exit_code)
 

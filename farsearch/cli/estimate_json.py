@@ -32,7 +32,7 @@ def cost_json(
         "plan": priced.plan.to_dict(),
         "steps": dict(priced.steps),
         "phases": {name: price_json(phase) for name, phase in priced.phases.items()},
-        "mends": [
+        "fixes": [
             {
                 "options": fix.options,
                 "learns_the_same": fix.effect == "learns the same",

@@ -66,8 +66,8 @@ def test_a_broken_journal_and_a_broken_database_are_problems(tmp_path: Path) -> 
     (tmp_path / "mlflow.db").write_text("no database")
     journal, database = found(tmp_path, "storage"), found(tmp_path, "tracking")
     assert (journal["state"], database["state"]) == ("problem", "problem")
-    assert "restore it from a copy" in journal["mend"]
-    assert "restore it from a copy" in database["mend"]
+    assert "restore it from a copy" in journal["suggestion"]
+    assert "restore it from a copy" in database["suggestion"]
     assert (tmp_path / "mlflow.db").read_text() == "no database"
 
 
@@ -78,7 +78,7 @@ def test_a_read_only_folder_is_a_problem(tmp_path: Path, monkeypatch: pytest.Mon
     storage = found(tmp_path, "storage")
     assert storage["state"] == "problem"
     assert str(tmp_path) in storage["text"]
-    assert "permissions" in storage["mend"]
+    assert "permissions" in storage["suggestion"]
 
 
 def test_a_broken_profile_is_named(tmp_path: Path) -> None:
@@ -100,14 +100,14 @@ def test_free_space_is_compared_with_the_bound_of_the_cache(
     finding = found(tmp_path, "disk")
     assert finding["state"] == state
     assert f"{BOUND_MIB / 1024:.1f} GiB more" in finding["text"]
-    assert bool(finding["mend"]) == (state != "ok")
+    assert bool(finding["suggestion"]) == (state != "ok")
 
 
 def test_more_threads_than_cores_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.get_num_threads", lambda: 1000)
     finding = found(tmp_path, "torch")
     assert finding["state"] == "warning"
-    assert "OMP_NUM_THREADS=" in finding["mend"]
+    assert "OMP_NUM_THREADS=" in finding["suggestion"]
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_silent_servers_time_out(tmp_path: Path, silent: int, monkeypatch: pytes
                      "--storage", f"postgresql://me:s3cret@127.0.0.1:{silent}/studies")  # fmt: skip
     assert time.monotonic() - started < 15
     assert tracking["state"] == "problem"
-    assert "farsearch sync catches up" in tracking["mend"]
+    assert "farsearch sync catches up" in tracking["suggestion"]
 
 
 def test_an_unreachable_database_is_named_without_its_password(tmp_path: Path) -> None:
@@ -169,9 +169,9 @@ def test_missing_extras_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "psycopg" else find(name))
     finding = found(tmp_path, "extras")
     assert finding["state"] == "ok"
-    assert "postgres" in finding["mend"]
+    assert "postgres" in finding["suggestion"]
     asked = found(tmp_path, "storage", "--storage", "postgresql://me@127.0.0.1:9/studies")
-    assert (asked["state"], asked["mend"]) == ("problem", "pip install 'farsearch[postgres]'")
+    assert (asked["state"], asked["suggestion"]) == ("problem", "pip install 'farsearch[postgres]'")
 
 
 @pytest.mark.service

@@ -191,9 +191,9 @@ def test_suggested_changes_make_it_fit(tmp_path: Path) -> None:
     cost = estimate(tmp_path, *base, model=model, device="raspberry-pi-4-2gb")
     assert cost["fits"] is False
     assert cost["peak_memory_mib_range"][1] > cost["available_mib_range"][0]
-    assert [fix["learns_the_same"] for fix in cost["mends"]] == [True, False, True]
-    assert "--engine onnx" in cost["mends"][-1]["options"]
-    for fix in cost["mends"]:
+    assert [fix["learns_the_same"] for fix in cost["fixes"]] == [True, False, True]
+    assert "--engine onnx" in cost["fixes"][-1]["options"]
+    for fix in cost["fixes"]:
         fixed = estimate(tmp_path, *base, *fix["options"].split(), model=model, device="raspberry-pi-4-2gb")
         assert fixed["fits"]
         for key in ("peak_memory_mib", "wall_time_s"):
@@ -243,11 +243,11 @@ def test_the_largest_batch_is_suggested_for_a_method_that_does_not_fit(tmp_path:
     """One row more of LoRA does not fit; it is more than of full fine-tuning."""
     job, where = ("--max-length", 64, "--method", "lora8"), {"device": "raspberry-pi-4-2gb"}
     cost = estimate(tmp_path, *job, "--batch-size", 5000, **where)
-    ((option, rows),) = [fix["options"].split() for fix in cost["mends"]]
+    ((option, rows),) = [fix["options"].split() for fix in cost["fixes"]]
     assert option == "--batch-size"
     fitting, larger = (estimate(tmp_path, *job, "--batch-size", int(rows) + more, **where) for more in (0, 1))
     assert (fitting["fits"], larger["fits"]) == (True, False)
-    assert fitting["peak_memory_mib"] == cost["mends"][0]["peak_memory_mib"]
+    assert fitting["peak_memory_mib"] == cost["fixes"][0]["peak_memory_mib"]
     full = estimate(tmp_path, *job[:2], "--method", "full", "--batch-size", rows, **where)
     assert not full["fits"]
 
@@ -349,4 +349,4 @@ def test_the_better_engine_of_any_is_taken_and_named_where_torch_does_not_fit(tm
     assert (best["device"], best["plan"]["engine"]) == ("raspberry-pi-4", "onnx")
     done = call(tmp_path, "estimate", "--device", "raspberry-pi-zero-2-w", "--model", SMALL, *base, "--json")
     assert not done.json["fits"]
-    assert any("--engine onnx" in change["options"] for change in done.json["mends"])
+    assert any("--engine onnx" in change["options"] for change in done.json["fixes"])
